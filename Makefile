@@ -1,0 +1,49 @@
+# One place for people and CI: every target sets up what it needs first.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := demo
+.PHONY: demo sandbox test soak kills lint types format lock clean
+
+$(VENV)/ready: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "$(PYTHON) is Python " + sys.version.split()[0] + ": 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.13)")'
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version), once …"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/ready
+	@$(RUN) -m sandbox.demo
+
+sandbox: $(VENV)/ready
+	@$(RUN) -m sandbox
+
+test: $(VENV)/ready
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile
+
+soak: $(VENV)/ready
+	$(RUN) -m tests.simulation.soak --schedules 100000
+
+kills: $(VENV)/ready
+	$(RUN) -m tests.crash.kills
+
+lint: $(VENV)/ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/ready
+	$(RUN) -m mypy
+
+format: $(VENV)/ready
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+COMPILE := -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml
+
+lock: $(VENV)/ready
+	$(RUN) $(COMPILE) --upgrade --output-file requirements.txt
+	$(RUN) $(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

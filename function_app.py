@@ -1,0 +1,147 @@
+"""The triggers: input to (Scope, Mode), the one reconcile, its report to the trigger's answer.
+
+Nothing here decides, and nothing heavy is imported: an idle worker starts like a hello-world app.
+"""
+
+import json
+import logging
+from http import HTTPStatus
+
+import azure.functions as func
+
+from rotation.model import clean
+from rotation.settings import Mistakes, schedule
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+
+_log = logging.getLogger("rotation")
+
+
+@app.function_name("on_certificate_event")
+@app.event_grid_trigger(arg_name="event")
+async def on_certificate_event(event: func.EventGridEvent, context: func.Context) -> None:
+    """Key Vault announced something: look at the gateways that use the certificate, now.
+
+    Always ends in success, or Event Grid would delay every other delivery: what is left undone here, the
+    timer does.
+    """
+    from rotation import events
+    from rotation.app import current
+    from rotation.model import Mode, Scope, Trigger
+
+    rotation = current()
+    if isinstance(rotation, Mistakes):
+        _log_mistakes(rotation)
+        return
+    found = events.read(event, rotation.settings.cloud.vault_suffix, rotation.settings.vaults)
+    if isinstance(found, events.Ignored):
+        _log.warning("Event %s is ignored: %s", clean(event.id), found.why)
+        return
+    level = logging.INFO if found.occasion is events.Occasion.NEW_VERSION else logging.WARNING
+    _log.log(level, "Event %s: %s of %s", clean(event.id), found.occasion, found.certificate)
+    try:
+        report = await rotation.run(
+            Scope(certificate=found.certificate),
+            Mode.REPAIR,
+            Trigger.EVENT,
+            context.trace_context.trace_parent,
+        )
+    except TimeoutError:
+        _log.error("%s: not done within the event's budget; the timer will do it", found.certificate)
+        return
+    if not report.gateways:
+        _log.info("%s: no gateway in scope uses it", found.certificate)
+
+
+@app.function_name("check_drift")
+@app.timer_trigger(arg_name="timer", schedule=schedule())
+async def check_drift(timer: func.TimerRequest, context: func.Context) -> None:
+    """Everything in scope: finds and mends what no event told, proves what was told."""
+    from rotation.app import current
+    from rotation.model import Mode, Scope, Trigger
+
+    rotation = current()
+    if isinstance(rotation, Mistakes):
+        _log_mistakes(rotation)
+        return
+    if timer.past_due:
+        _log.warning("The timer is late")
+    await rotation.run(Scope(), Mode.REPAIR, Trigger.TIMER, context.trace_context.trace_parent)
+
+
+@app.function_name("resync")
+@app.route(route="resync", methods=["POST"])
+async def resync(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The same by hand: 202 with the report so far; what follows is to be seen in /api/status."""
+    from rotation import api, report
+    from rotation.app import current
+    from rotation.model import Scope, Trigger
+
+    trace_parent = context.trace_context.trace_parent
+    rotation = current()
+    if isinstance(rotation, Mistakes):
+        return _misconfigured(rotation, trace_parent)
+    asked = api.read_resync(
+        req.headers.get("content-type", ""), req.get_body(), rotation.settings.cloud.vault_suffix
+    )
+    if isinstance(asked, api.Problem):
+        return _problem(asked.status, asked.detail, trace_parent)
+    try:
+        result = await rotation.run(asked.scope, asked.mode, Trigger.HAND, trace_parent, asked.overrides)
+    except TimeoutError:
+        detail = "Not done in time; the timer goes on with it. Look at /api/status."
+        return _problem(HTTPStatus.GATEWAY_TIMEOUT, detail, trace_parent)
+    if not result.gateways and asked.scope != Scope():
+        detail = " ".join((f"No gateway in scope matches {clean(asked.scope)}.", *result.problems))
+        return _problem(HTTPStatus.NOT_FOUND, detail, trace_parent)
+    return _json(
+        report.to_json(result), HTTPStatus.ACCEPTED, {"Location": "/api/status", "Retry-After": "60"}
+    )
+
+
+@app.function_name("status")
+@app.route(route="status", methods=["GET"])
+async def status(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
+    """The last report over everything, and the settings in force."""
+    from rotation.app import current
+    from rotation.reconcile import LedgerUnavailableError
+
+    rotation = current()
+    if isinstance(rotation, Mistakes):
+        return _misconfigured(rotation, context.trace_context.trace_parent)
+    try:
+        last = await rotation.world.ledger.last_report()
+    except LedgerUnavailableError as error:
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), context.trace_context.trace_parent)
+    return _json({"settings": rotation.settings.to_json(), "report": last}, HTTPStatus.OK, {})
+
+
+@app.function_name("health")
+@app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
+    """Alive, and nothing more: whether all is well is in /api/status, for those with a key."""
+    return func.HttpResponse("ok", mimetype="text/plain")
+
+
+def _json(body: dict[str, object], status_code: HTTPStatus, headers: dict[str, str]) -> func.HttpResponse:
+    return func.HttpResponse(
+        json.dumps(body), status_code=status_code, headers=headers, mimetype="application/json"
+    )
+
+
+def _problem(status_code: HTTPStatus, detail: str, trace_parent: str | None) -> func.HttpResponse:
+    """Problem JSON; the operation id is the trace id, to be pasted into Application Insights."""
+    from rotation.api import Problem
+
+    operation_id = (trace_parent or "").split("-")[1:2]
+    body = Problem(status_code, detail, "".join(operation_id)).to_json()
+    return func.HttpResponse(body, status_code=status_code, mimetype="application/problem+json")
+
+
+def _misconfigured(mistakes: Mistakes, trace_parent: str | None) -> func.HttpResponse:
+    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, " ".join(mistakes.sentences), trace_parent)
+
+
+def _log_mistakes(mistakes: Mistakes) -> None:
+    for sentence in mistakes.sentences:
+        _log.error("Nothing is done until the settings are mended: %s", sentence)

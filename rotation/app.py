@@ -1,0 +1,138 @@
+"""The composition root: settings in, the bound path out; built by the first trigger, once per process."""
+
+import asyncio
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from rotation import report as reports
+from rotation import telemetry
+from rotation.clients.app_insights import AppInsights
+from rotation.clients.sqlite_ledger import SqliteLedger
+from rotation.model import Choice, Mode, Reason, Report, Scope, Trigger
+from rotation.reconcile import Ledger, LedgerUnavailableError, World, reconcile
+from rotation.settings import Mistakes, Settings, load
+
+PASS_BUDGET_SECONDS = 240
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The one path, with everything that it needs."""
+
+    settings: Settings
+    world: World
+    insights: AppInsights | None
+
+    def mode(self, wanted: Mode) -> Mode:
+        """What the pass may do: while ROTATION_MODE is observe, nothing but look."""
+        return wanted if self.settings.enforce else Mode.OBSERVE
+
+    async def run(
+        self,
+        scope: Scope,
+        mode: Mode,
+        trigger: Trigger,
+        trace_parent: str | None,
+        overrides: frozenset[Reason] = frozenset(),
+    ) -> Report:
+        """Reconcile, then tell: to the ledger, to Application Insights, to the log.
+
+        Raises:
+            TimeoutError: the budget of the trigger is spent; what was not done is left to the timer.
+        """
+        by_event = trigger is Trigger.EVENT
+        budget = self.settings.event_budget.total_seconds() if by_event else PASS_BUDGET_SECONDS
+        async with asyncio.timeout(budget):
+            report = await reconcile(self.world, scope, self.mode(mode), trigger, overrides)
+            _tell_log(report)
+            if scope == Scope():
+                await self._keep(report)
+            await self._tell_app_insights(report, trace_parent)
+        return report
+
+    async def _keep(self, report: Report) -> None:
+        try:
+            await self.world.ledger.save_report(reports.to_json(report))
+        except LedgerUnavailableError as error:
+            _log.warning("The report could not be kept for /api/status: %s", error)
+
+    async def _tell_app_insights(self, report: Report, trace_parent: str | None) -> None:
+        """What Application Insights refuses goes to the host's log, a second road there."""
+        if self.insights is None:
+            return
+        events = telemetry.events(report)
+        if not await self.insights.write(events, trace_parent):
+            for event in events:
+                _log.error("Application Insights did not accept %s", json.dumps(asdict(event)))
+
+
+def _tell_log(report: Report) -> None:
+    _log.info("%s", reports.summary(report))
+    if report.run.overrides:
+        _log.warning("Run %s overrides %s", report.run.run_id, ", ".join(sorted(report.run.overrides)))
+    for problem in report.problems:
+        _log.error("%s", problem)
+    for decision in report.decisions:
+        if decision.choice is not Choice.NOTHING_STALE:
+            _log.info("%s: %s", decision.choice, decision.message)
+
+
+def build(settings: Settings) -> App:
+    """Put the clients together; to be called inside the event loop that uses them."""
+    from azure.identity.aio import DefaultAzureCredential
+
+    from rotation.clients.arm import Arm
+    from rotation.clients.http import open_session, tls_context, transport
+    from rotation.clients.key_vault import KeyVault
+    from rotation.clients.tls import TlsProbe
+    from rotation.gateways.api_management import ApiManagement
+
+    # Each call of the SDK would otherwise add three lines to the host's log, and with them to its bill.
+    logging.getLogger("azure").setLevel(logging.WARNING)
+    context = tls_context(settings.ca_bundle)
+    shared = transport(open_session(context, settings.connect_to))
+    credential = DefaultAzureCredential(authority=settings.cloud.authority)
+    arm = Arm(
+        credential,
+        shared,
+        url=settings.arm_url,
+        scope=settings.cloud.arm_scope,
+        api_version=settings.api_version,
+        subscriptions=settings.subscriptions,
+    )
+    ledger: Ledger = SqliteLedger(settings.ledger)
+    if settings.ledger.startswith("https://"):
+        from rotation.clients.table_ledger import TableLedger
+
+        ledger = TableLedger(credential, shared, url=settings.ledger)
+    world = World(
+        gateways=ApiManagement(arm, settings.cloud.vault_suffix, settings.vaults),
+        certificates=KeyVault(credential, shared),
+        ledger=ledger,
+        probe=TlsProbe(context, settings.connect_to, settings.probe_timeout),
+        now=lambda: datetime.now(UTC),
+        limits=settings.limits,
+        brakes=replace(settings.brakes, urgent=settings.limits.expires_soon),
+    )
+    insights = None
+    if settings.connection_string:
+        insights = AppInsights(settings.connection_string, settings.ca_bundle, settings.insights_identity)
+    return App(settings, world, insights)
+
+
+class _Process:
+    """What lives as long as the worker: nothing until the first trigger."""
+
+    app: App | Mistakes | None = None
+
+
+def current() -> App | Mistakes:
+    """The app of this process, or what is wrong with its settings."""
+    if _Process.app is None:
+        settings = load()
+        _Process.app = settings if isinstance(settings, Mistakes) else build(settings)
+    return _Process.app

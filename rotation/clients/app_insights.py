@@ -1,0 +1,101 @@
+"""Writes events to Application Insights and knows whether they were accepted.
+
+The exporter is used by itself: a provider with batching would lose events on SIGTERM and report success
+whatever happened. It works in a thread of its own and with a credential whose patience is bounded, so that an
+ingestion or a token endpoint that hangs takes nobody else's time.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from rotation.settings import Identity
+from rotation.telemetry import Event
+
+if TYPE_CHECKING:
+    from azure.monitor.opentelemetry.exporter import AzureMonitorLogExporter
+
+EVENTS_PER_WRITE = 500
+SCOPE = "rotation"
+
+
+class AppInsights:
+    """Writes to the resource of one connection string; the exporter is opened by the first write."""
+
+    def __init__(
+        self, connection_string: str, ca_bundle: str | None, identity: Identity | None = None
+    ) -> None:
+        self._connection_string = connection_string
+        self._ca_bundle = ca_bundle
+        self._identity = identity
+        self._thread = ThreadPoolExecutor(1, "app-insights")
+        self._exporter: AzureMonitorLogExporter | None = None
+
+    async def write(self, events: Sequence[Event], trace_parent: str | None) -> bool:
+        """Write the events, joined to the invocation's trace; False where not all were accepted."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._write, events, trace_parent)
+
+    def _write(self, events: Sequence[Event], trace_parent: str | None) -> bool:
+        from opentelemetry._logs import LogRecord, SeverityNumber
+        from opentelemetry.sdk._logs import ReadableLogRecord
+        from opentelemetry.sdk._logs.export import LogRecordExportResult
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        context = TraceContextTextMapPropagator().extract({"traceparent": trace_parent or ""})
+        resource, scope = Resource.create(), InstrumentationScope(SCOPE)
+        records = [
+            ReadableLogRecord(
+                LogRecord(
+                    context=context,
+                    severity_number=SeverityNumber.INFO,
+                    body=event.name,
+                    attributes={
+                        **event.properties,
+                        "microsoft.custom_event.name": event.name,
+                        "microsoft.custom_measurements": json.dumps(event.measurements),
+                    },
+                ),
+                resource,
+                scope,
+            )
+            for event in events
+        ]
+        exporter = self._open()
+        return all(
+            exporter.export(records[start : start + EVENTS_PER_WRITE]) is LogRecordExportResult.SUCCESS
+            for start in range(0, len(records), EVENTS_PER_WRITE)
+        )
+
+    def _open(self) -> "AzureMonitorLogExporter":
+        if self._exporter is None:
+            from azure.monitor.opentelemetry.exporter import AzureMonitorLogExporter
+
+            credential = None
+            if self._identity:
+                from azure.identity import ManagedIdentityCredential
+
+                credential = ManagedIdentityCredential(
+                    client_id=self._identity.client_id, connection_timeout=3, read_timeout=5, retry_total=1
+                )
+            self._exporter = AzureMonitorLogExporter(
+                connection_string=self._connection_string,
+                credential=credential,
+                connection_verify=self._ca_bundle or True,
+                read_timeout=5,
+                timeout=5,
+                retry_total=1,
+                disable_offline_storage=True,
+                max_envelopes_per_second=0,  # its limiter drops what is over and still reports success
+            )
+        return self._exporter
+
+    def close(self) -> None:
+        """Close the exporter and end its thread."""
+        self._thread.shutdown()
+        if self._exporter is not None:
+            self._exporter.shutdown()

@@ -1,0 +1,209 @@
+"""Azure Resource Manager, through azure-mgmt-apimanagement 6.0.0b1: the first with refreshHostnames."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
+from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline.transport import AsyncHttpTransport
+from azure.core.rest import HttpRequest
+from azure.mgmt.apimanagement.aio import ApiManagementClient
+
+from rotation.clients.http import CALL_OPTIONS, CALL_SECONDS, MALFORMED, OnlyHost
+from rotation.model import SyncAnswer, SyncOutcome, clean
+
+LISTS_AT_ONCE = 8
+MOST_PAGES = 200
+
+_REFUSALS: Mapping[int, SyncOutcome] = {
+    401: SyncOutcome.FORBIDDEN,
+    403: SyncOutcome.FORBIDDEN,
+    404: SyncOutcome.NOT_FOUND,
+    405: SyncOutcome.NOT_SUPPORTED,
+    409: SyncOutcome.BUSY,
+    429: SyncOutcome.THROTTLED,
+}
+_NOT_OFFERED = {
+    "NoRegisteredProviderFound",
+    "InvalidResourceType",
+    "InvalidApiVersionParameter",
+    "MethodNotAllowed",
+}
+
+
+class Arm:
+    """Lists services and asks for syncs; one client per subscription, opened when first needed."""
+
+    def __init__(  # noqa: PLR0913 - what a client of ARM is made of
+        self,
+        credential: AsyncTokenCredential,
+        transport: AsyncHttpTransport[Any, Any],
+        *,
+        url: str,
+        scope: str,
+        api_version: str,
+        subscriptions: tuple[str, ...],
+    ) -> None:
+        self._credential = credential
+        self._transport = transport
+        self._url = url
+        self._scope = scope
+        self._api_version = api_version
+        self._subscriptions = subscriptions
+        self._clients: dict[str, ApiManagementClient] = {}
+
+    async def list_api_management_services(
+        self,
+    ) -> tuple[list[Mapping[str, Any]], list[str], datetime | None]:
+        """Services as JSON bodies, what could not be listed, and the newest of ARM's clocks."""
+        turns = asyncio.Semaphore(LISTS_AT_ONCE)
+        bodies: list[Mapping[str, Any]] = []
+        problems: list[str] = []
+        clocks: list[datetime] = []
+
+        async def one(subscription: str) -> None:
+            async with turns:
+                try:
+                    bodies.extend(await self._list(subscription, clocks))
+                except (AzureError, TimeoutError, *MALFORMED) as error:
+                    problems.append(
+                        f"The services of subscription {subscription} could not be listed"
+                        f" ({clean(say(error))}). Check that the app's identity has the Reader role there."
+                    )
+
+        await asyncio.gather(*map(one, self._subscriptions))
+        return bodies, problems, max(clocks, default=None)
+
+    async def refresh_hostnames(self, service_id: str) -> SyncAnswer:
+        """Ask for a sync. Never repeated here: the SDK would repeat a POST whose answer has Retry-After."""
+        _, _, subscription, _, group, *_, name = service_id.split("/")
+        answers: list[tuple[int, Mapping[str, str]]] = []
+
+        def keep(response: PipelineResponse[Any, Any]) -> None:
+            answers.append((response.http_response.status_code, response.http_response.headers))
+
+        try:
+            await self._client(subscription).api_management_service.begin_refresh_hostnames(
+                group, name, polling=False, retry_total=0, raw_response_hook=keep
+            )
+        except ServiceRequestError as error:
+            return SyncAnswer(
+                SyncOutcome.UNKNOWN, f"the request may not have been sent ({clean(say(error))})"
+            )
+        except (AzureError, *MALFORMED) as error:
+            if not answers or answers[-1][0] < 400:
+                detail = f"no readable answer ({clean(say(error))})"
+                accepted = answers and answers[-1][0] in {200, 202}
+                return SyncAnswer(SyncOutcome.ACCEPTED if accepted else SyncOutcome.UNKNOWN, detail)
+            return _refusal(error, *answers[-1])
+        status, headers = answers[-1]
+        return SyncAnswer(SyncOutcome.ACCEPTED, f"HTTP {status}", self._own(headers.get("Location")))
+
+    async def operation_error(self, url: str) -> str | None:
+        """What an operation failed with; None while it runs, where it succeeded or cannot be read."""
+        client = self._client(self._subscriptions[0])
+        try:
+            async with (
+                asyncio.timeout(CALL_SECONDS),
+                await client.send_request(HttpRequest("GET", url)) as answer,
+            ):
+                if answer.status_code != 400:
+                    return None
+                await answer.read()
+                error = answer.json()["error"]
+                return clean(f"{error['code']}: {error['message']}", 512)
+        except (AzureError, TimeoutError, *MALFORMED):
+            return None
+
+    async def close(self) -> None:
+        """Close every client; the session is not theirs."""
+        for client in self._clients.values():
+            await client.close()
+
+    def _client(self, subscription: str) -> ApiManagementClient:
+        if subscription not in self._clients:
+            self._clients[subscription] = ApiManagementClient(
+                self._credential,
+                subscription,
+                self._url,
+                credential_scopes=[self._scope],
+                api_version=self._api_version,
+                transport=self._transport,
+                per_call_policies=[OnlyHost(self._url)],
+                **CALL_OPTIONS,
+            )
+        return self._clients[subscription]
+
+    async def _list(self, subscription: str, clocks: list[datetime]) -> list[Mapping[str, Any]]:
+        """The services as ARM sent them: to the SDK's models a page without a list is an empty one."""
+        bodies: list[Mapping[str, Any]] = []
+
+        def keep(response: PipelineResponse[Any, Any]) -> None:
+            if response.http_response.status_code != 200:
+                return
+            if clock := http_date(response.http_response.headers.get("Date")):
+                clocks.append(clock)
+            page = response.http_response.json()["value"]
+            if not isinstance(page, list):
+                raise TypeError("the answer has no list of services")
+            bodies.extend(page)
+
+        pages = 0
+        services = self._client(subscription).api_management_service.list(raw_response_hook=keep)
+        listing = services.by_page()
+        while True:
+            async with asyncio.timeout(CALL_SECONDS):
+                if await anext(listing, None) is None:
+                    return bodies
+            pages += 1
+            if pages == MOST_PAGES:
+                raise ValueError(f"more than {MOST_PAGES} pages")
+
+    def _own(self, location: str | None) -> str | None:
+        """A Location header, if it is ARM's own."""
+        if not location:
+            return None
+        try:
+            url = urljoin(self._url, location)
+            return url if urlsplit(url)[:2] == urlsplit(self._url)[:2] else None
+        except ValueError:
+            return None
+
+
+def say(error: Exception) -> str:
+    """The first line of an SDK error: the rest repeats the answer."""
+    said = str(getattr(error, "message", None) or error).strip()
+    return said.partition("\n")[0] or type(error).__name__
+
+
+def http_date(text: str | None) -> datetime | None:
+    """An HTTP date as aware UTC, None where it is none."""
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """The wait that an answer asks for, in seconds or as a date; None where it is neither."""
+    text = headers.get("Retry-After") or ""
+    if text.isdecimal() and len(text) < 10:
+        return timedelta(seconds=int(text))
+    until, served_at = http_date(text), http_date(headers.get("Date"))
+    return until - served_at if until and served_at else None
+
+
+def _refusal(error: Exception, status: int, headers: Mapping[str, str]) -> SyncAnswer:
+    described = error.error if isinstance(error, HttpResponseError) else None
+    code = str(described.code or "") if described is not None else ""
+    outcome = _REFUSALS.get(status, SyncOutcome.UNKNOWN)
+    if code in _NOT_OFFERED:
+        outcome = SyncOutcome.NOT_SUPPORTED
+    detail = f"HTTP {status} {clean(code)}: {clean(say(error))}"
+    return SyncAnswer(outcome, detail, retry_after=retry_after(headers))

@@ -1,0 +1,86 @@
+"""The attempt ledger in SQLite: one row per gateway, changed only by who has seen its newest state.
+
+SQLite is the embedded default: what it remembers lasts as long as its file.
+"""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+from rotation.clients.ledger_rows import report_from_text, row_from_text, row_to_text
+from rotation.model import LedgerRow
+from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
+
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS attempts (gateway TEXT PRIMARY KEY, etag INTEGER NOT NULL, body TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS report (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
+"""
+_BUSY_SECONDS = 3.0
+
+
+class SqliteLedger:
+    """Implements `reconcile.Ledger`; each call opens the file anew, in a thread."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    async def read(self, gateway_keys: Iterable[str]) -> dict[str, LedgerRow]:
+        """The rows of these gateways, a new one for each that has none."""
+        return await asyncio.to_thread(self._read, list(gateway_keys))
+
+    async def write(self, row: LedgerRow) -> LedgerRow:
+        """Store a row whose etag is still the newest, and return it with its next one."""
+        return await asyncio.to_thread(self._write, row)
+
+    async def save_report(self, report: Mapping[str, object]) -> None:
+        """Keep the last report, for whichever process is asked for it."""
+        await asyncio.to_thread(self._save_report, json.dumps(report))
+
+    async def last_report(self) -> Mapping[str, object] | None:
+        """The last report kept."""
+        return await asyncio.to_thread(self._last_report)
+
+    def _read(self, gateway_keys: list[str]) -> dict[str, LedgerRow]:
+        rows = {key: LedgerRow(key) for key in gateway_keys}
+        with self._open() as database:
+            for key, etag, body in database.execute("SELECT gateway, etag, body FROM attempts"):
+                if key in rows:
+                    rows[key] = row_from_text(key, str(etag), body)
+        return rows
+
+    def _write(self, row: LedgerRow) -> LedgerRow:
+        body = row_to_text(row)
+        with self._open() as database:
+            if row.etag is None:
+                statement = "INSERT OR IGNORE INTO attempts VALUES (?, 1, ?)"
+                done = database.execute(statement, (row.gateway_key, body))
+                etag = 1
+            else:
+                etag = int(row.etag) + 1
+                statement = "UPDATE attempts SET etag = ?, body = ? WHERE gateway = ? AND etag = ?"
+                done = database.execute(statement, (etag, body, row.gateway_key, int(row.etag)))
+            if done.rowcount != 1:
+                raise LedgerConflictError(row.gateway_key)
+        return replace(row, etag=str(etag))
+
+    def _save_report(self, body: str) -> None:
+        with self._open() as database:
+            database.execute("INSERT OR REPLACE INTO report VALUES (1, ?)", (body,))
+
+    def _last_report(self) -> Mapping[str, object] | None:
+        with self._open() as database:
+            found = database.execute("SELECT body FROM report").fetchone()
+            return report_from_text(found[0]) if found else None
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose work is one transaction; whatever goes wrong is one kind of failure."""
+        try:
+            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database, database:
+                database.executescript(_SCHEMA)
+                yield database
+        except (sqlite3.Error, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+            raise LedgerUnavailableError(f"{self._path}: {error}") from error

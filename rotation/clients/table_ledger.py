@@ -1,0 +1,346 @@
+"""The attempt ledger in Azure Table storage: what all workers of an app share, whichever disk they have.
+
+https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api. Needs the role Storage Table
+Data Contributor on the storage account, which also lets the first writer make the table.
+
+    PartitionKey              RowKey                  what it holds
+    subscription id, `other`  sha256 of the key       a gateway's row: `gateway`, `body`, `write_id`
+    report                    head                    which generation is whole: `generation`, `sha256`
+    report                    generation-00000        a part of the report: `text`
+
+A `write_id` is of one call of `write`: when an answer was lost and the SDK repeats the request, the repeated
+one is refused by what the first has stored, and only the id tells this from another worker's change.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from azure.core import MatchConditions
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline.transport import AsyncHttpTransport
+from azure.data.tables import TableEntity, UpdateMode
+from azure.data.tables.aio import TableClient
+
+from rotation.clients.arm import say
+from rotation.clients.http import CALL_OPTIONS, MALFORMED, OnlyHost
+from rotation.clients.ledger_rows import report_from_text, row_from_text, row_to_text
+from rotation.model import LedgerRow, clean
+from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
+
+REQUEST_PATIENCE = timedelta(seconds=8)
+"""How long a request may take with its repetition, whatever wait an answer asks for."""
+
+POINT_READS = 20
+REQUESTS_AT_ONCE = 16
+ROWS_PER_PAGE = 1000
+MOST_PAGES = 200
+MOST_CHARACTERS = 32 * 1024
+"""A property holds 64 KiB of UTF-16; what we write is ASCII."""
+
+PART_CHARACTERS = 30_000
+MOST_PARTS = 2000
+PARTS_KEPT = timedelta(minutes=10)
+"""How long the parts of earlier reports stay, for those who are reading them; longer than any pass."""
+
+_SUBSCRIPTION = re.compile(r"/subscriptions/([0-9a-f-]{1,36})/")
+_REPORT = "report"
+_HEAD = "head"
+_TAKEN = frozenset({"EntityAlreadyExists"})
+_CHANGED = frozenset(
+    {
+        *("UpdateConditionNotSatisfied", "ConditionNotMet"),
+        *("ResourceNotFound", "EntityNotFound", "TableNotFound"),
+    }
+)
+_FAILURES = (AzureError, OSError, *MALFORMED)
+
+_log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class TableLedger:
+    """Implements `reconcile.Ledger`; to be made inside the event loop that uses it.
+
+    Args:
+        credential: of the app's identity.
+        transport: the shared one, which stays open when this is closed.
+        url: `https://ACCOUNT.table.core.windows.net/TABLE`.
+        patience: for one request.
+        now: the clock by which parts of earlier reports are old.
+    """
+
+    def __init__(
+        self,
+        credential: AsyncTokenCredential,
+        transport: AsyncHttpTransport[Any, Any],
+        *,
+        url: str,
+        patience: timedelta = REQUEST_PATIENCE,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        endpoint, _, table = url.rpartition("/")
+        self._url = url
+        self._patience = patience.total_seconds()
+        self._now = now
+        self._table = TableClient(
+            endpoint,
+            table,
+            credential=credential,
+            transport=transport,
+            per_call_policies=[OnlyHost(endpoint)],
+            **CALL_OPTIONS,
+        )
+
+    async def read(self, gateway_keys: Iterable[str]) -> dict[str, LedgerRow]:
+        """The rows of these gateways, a new one for each that has none."""
+        keys = list(dict.fromkeys(gateway_keys))
+        with self._failures():
+            if len(keys) <= POINT_READS:
+                found = await _each(self._read_one, keys)
+            else:
+                found = await self._read_many(keys)
+            return {key: _row(key, entity) for key, entity in zip(keys, found, strict=True)}
+
+    async def write(self, row: LedgerRow) -> LedgerRow:
+        """Store a row whose etag is still the newest, and return it with its next one."""
+        with self._failures():
+            entity = _entity(row)
+            try:
+                stored = await (self._insert(entity) if row.etag is None else self._update(entity, row.etag))
+            except HttpResponseError as error:
+                if _code(error) not in (_TAKEN if row.etag is None else _CHANGED):
+                    raise
+                return replace(row, etag=await self._etag_if_ours(row, entity))
+            return replace(row, etag=_etag(stored["etag"]))
+
+    async def save_report(self, report: Mapping[str, object]) -> None:
+        """Keep the last report, for whichever process is asked for it: parts first, then the head."""
+        with self._failures():
+            text = json.dumps(report)
+            parts = [text[at : at + PART_CHARACTERS] for at in range(0, len(text), PART_CHARACTERS)]
+            if len(parts) > MOST_PARTS:
+                raise ValueError(f"a report of {len(text):,} characters is too long to be kept")
+            generation = f"{_stamp(self._now())}-{uuid.uuid4().hex[:8]}"
+            keyed = [(f"{generation}-{n:05}", {"text": part}) for n, part in enumerate(parts)]
+            await _each(self._put_report_row, keyed)
+            head = {"generation": generation, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+            await self._put_report_row((_HEAD, head))
+        await self._sweep()
+
+    async def last_report(self) -> Mapping[str, object] | None:
+        """The last report kept. Read once more where its parts were removed while it was read."""
+        with self._failures():
+            for _ in range(2):
+                head = await self._get(_REPORT, _HEAD)
+                if head is None:
+                    return None
+                text = await self._read_parts(head)
+                if text is not None:
+                    return report_from_text(text)
+            raise ValueError("the report that is kept is not whole")
+
+    async def close(self) -> None:
+        """Close the client; the session is not its own."""
+        await self._table.close()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Whatever goes wrong is one kind of failure, and says what to do about it."""
+        try:
+            yield
+        except _FAILURES as error:
+            denied = isinstance(error, HttpResponseError) and error.status_code in {401, 403}
+            hint = (
+                " Check that the app's identity has the role Storage Table Data Contributor there, and that"
+                " the account's network rules let it in."
+            )
+            said = f"{self._url}: {clean(say(error))}{hint if denied else ''}"
+            raise LedgerUnavailableError(said) from error
+
+    async def _call(self, request: Awaitable[T]) -> T:
+        """One request. The SDK would wait as long as an answer's Retry-After asks for."""
+        async with asyncio.timeout(self._patience):
+            return await request
+
+    async def _get(self, partition: str, name: str) -> TableEntity | None:
+        """One entity, None where there is none or not even a table."""
+        try:
+            return await self._call(self._table.get_entity(partition, name))
+        except ResourceNotFoundError:
+            return None
+
+    async def _read_one(self, key: str) -> TableEntity | None:
+        return await self._get(*_address(key))
+
+    async def _read_many(self, keys: Iterable[str]) -> list[TableEntity | None]:
+        """A whole partition at a time."""
+        addresses = [_address(key) for key in keys]
+
+        async def one(partition: str) -> list[TableEntity]:
+            where = "PartitionKey eq @partition"
+            return [entity async for entity in self._query(where, {"partition": partition})]
+
+        partitions = await _each(one, {partition for partition, _ in addresses})
+        found = {(row["PartitionKey"], row["RowKey"]): row for rows in partitions for row in rows}
+        return [found.get(address) for address in addresses]
+
+    async def _query(self, where: str, values: Mapping[str, str]) -> AsyncIterator[TableEntity]:
+        """The entities that a filter selects, page by page; none where there is no table."""
+        query = self._table.query_entities(
+            where, parameters=dict(values), results_per_page=ROWS_PER_PAGE, raw_response_hook=_check_page
+        )
+        pages = query.by_page()
+        for _ in range(MOST_PAGES):
+            try:
+                page = await self._call(anext(pages, None))
+            except ResourceNotFoundError:
+                return
+            if page is None:
+                return
+            async for entity in page:
+                yield entity
+        raise ValueError(f"more than {MOST_PAGES} pages")
+
+    async def _insert(self, entity: Mapping[str, Any]) -> Mapping[str, Any]:
+        async def insert() -> Mapping[str, Any]:
+            # A lost answer to a POST may be repeated here: `write_id` knows our own row.
+            return await self._table.create_entity(
+                entity, response_preference="return-no-content", retry_on_methods=frozenset({"POST"})
+            )
+
+        return await self._store(insert)
+
+    async def _update(self, entity: Mapping[str, Any], etag: str) -> Mapping[str, Any]:
+        condition = MatchConditions.IfNotModified
+        update = self._table.update_entity(entity, UpdateMode.REPLACE, etag=etag, match_condition=condition)
+        return await self._call(update)
+
+    async def _etag_if_ours(self, row: LedgerRow, entity: Mapping[str, Any]) -> str:
+        """The etag of what is stored, if it is what this call has stored and the answer was lost."""
+        found = await self._get(entity["PartitionKey"], entity["RowKey"])
+        if found is None or found.get("write_id") != entity["write_id"]:
+            raise LedgerConflictError(row.gateway_key)
+        return _etag(found.metadata["etag"])
+
+    async def _store(self, put: Callable[[], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+        """Store an entity, and before it the table where there is none."""
+        try:
+            return await self._call(put())
+        except ResourceNotFoundError:
+            with suppress(ResourceExistsError):  # another worker was faster
+                await self._call(self._table.create_table())
+            return await self._call(put())
+
+    async def _put_report_row(self, row: tuple[str, Mapping[str, Any]]) -> None:
+        entity = {"PartitionKey": _REPORT, "RowKey": row[0], **row[1]}
+        await self._store(lambda: self._table.upsert_entity(entity, UpdateMode.REPLACE))
+
+    async def _read_parts(self, head: Mapping[str, Any]) -> str | None:
+        """The text of one generation, None where it is not whole."""
+        generation = head["generation"]
+        where = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end"
+        values = {"partition": _REPORT, "first": f"{generation}-", "end": f"{generation}."}
+        text = "".join([part["text"] async for part in self._query(where, values)])
+        return text if hashlib.sha256(text.encode()).hexdigest() == head["sha256"] else None
+
+    async def _sweep(self) -> None:
+        """Remove parts of earlier reports, also of writers that were killed; next time where it fails."""
+        where = "PartitionKey eq @partition and RowKey lt @end"
+        end = _stamp(self._now() - PARTS_KEPT)
+        values = {"partition": _REPORT, "end": end}
+        old = self._table.query_entities(
+            where, parameters=values, select="RowKey", results_per_page=ROWS_PER_PAGE
+        )
+        try:
+            async with asyncio.timeout(self._patience):
+                page = await anext(old.by_page())
+                await _each(self._delete_report_row, [entity["RowKey"] async for entity in page])
+        except _FAILURES as error:
+            _log.warning("%s: earlier reports could not be removed: %s", self._url, clean(say(error)))
+
+    async def _delete_report_row(self, name: str) -> None:
+        await self._table.delete_entity(_REPORT, name)
+
+
+async def _each(work: Callable[[S], Awaitable[T]], items: Iterable[S]) -> list[T]:
+    """The work on each, bounded in number; the first failure ends it all."""
+    turns = asyncio.Semaphore(REQUESTS_AT_ONCE)
+
+    async def one(item: S) -> T:
+        async with turns:
+            return await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(item)) for item in items]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _address(key: str) -> tuple[str, str]:
+    """Partition and name: ARM ids have slashes, which neither may have."""
+    subscription = _SUBSCRIPTION.match(key)
+    return subscription[1] if subscription else "other", hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _entity(row: LedgerRow) -> dict[str, Any]:
+    partition, name = _address(row.gateway_key)
+    body = row_to_text(row)
+    longest = max(len(body), len(row.gateway_key))
+    if longest > MOST_CHARACTERS:
+        raise ValueError(f"a row of {longest:,} characters is too long: a property holds {MOST_CHARACTERS:,}")
+    return {
+        "PartitionKey": partition,
+        "RowKey": name,
+        "gateway": row.gateway_key,
+        "body": body,
+        "write_id": uuid.uuid4().hex,
+    }
+
+
+def _row(key: str, entity: TableEntity | None) -> LedgerRow:
+    if entity is None:
+        return LedgerRow(key)
+    if entity["gateway"] != key:
+        raise ValueError(f"the row of {key} is of another gateway")
+    return row_from_text(key, _etag(entity.metadata["etag"]), entity["body"])
+
+
+def _check_page(response: PipelineResponse[Any, Any]) -> None:
+    """To the SDK's models an answer of another kind is a page without rows, and no row is a new one."""
+    answer = response.http_response
+    if answer.status_code == 200 and not isinstance(answer.json()["value"], list):
+        raise TypeError("the answer has no list of rows")
+
+
+def _etag(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("the answer has no etag")
+    return value
+
+
+def _stamp(moment: datetime) -> str:
+    """A moment that sorts as text, before `head`."""
+    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%S}"
+
+
+def _code(error: HttpResponseError) -> str:
+    """What Table storage calls a failure; empty where the answer is not its own."""
+    try:
+        return str(json.loads(error.response.text())["odata.error"]["code"]) if error.response else ""
+    except MALFORMED:
+        return ""

@@ -1,0 +1,204 @@
+"""The managed gateway of API Management: listed by subscription, told by refreshHostnames.
+
+`ApiManagementService_List` and `ApiManagementService_RefreshHostnames`, the latter ("Sync certificates" in
+the portal) only in preview api-versions since 2025-03-01-preview:
+https://learn.microsoft.com/rest/api/apimanagement/api-management-service/refresh-hostnames
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from rotation.clients.arm import Arm
+from rotation.model import (
+    Binding,
+    Endpoint,
+    Gateway,
+    GatewayKind,
+    Inventory,
+    KeyVaultReference,
+    SyncAnswer,
+    clean,
+)
+from rotation.verdict import connections_needed
+
+_SERVICE_ID = re.compile(
+    r"/subscriptions/[0-9a-f-]{36}/resourcegroups/(?P<group>[^/?#%\s]{1,90})"
+    r"/providers/microsoft\.apimanagement/service/(?P<name>[a-z][a-z0-9-]{0,49})",
+    re.IGNORECASE | re.ASCII,
+)
+_THUMBPRINT = re.compile(r"[0-9A-F]{40}")
+_ARM_HOSTNAME_TYPE_OF_GATEWAY = "Proxy"
+
+TAG_EXCLUDE = "rotation-exclude"
+TAG_PAUSE = "rotation-pause"
+TAG_RING = "rotation-ring"
+LAST_RING = 9
+
+MOST_UNITS = 64
+"""More scale units than any tier has in a region; ARM's number decides how often we connect."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A location of a service; `gateway_host` is None where its gateway is disabled or has no address."""
+
+    region: str
+    gateway_host: str | None
+    connections: int
+
+
+class ApiManagement:
+    """Implements `reconcile.Gateways` for the services of the configured subscriptions."""
+
+    def __init__(self, arm: Arm, vault_suffix: str, vaults: frozenset[str]) -> None:
+        self._arm = arm
+        self._vault_suffix = vault_suffix
+        self._vaults = vaults
+
+    async def discover(self) -> Inventory:
+        """Every service that can be listed; what cannot is a problem in the inventory, never silence."""
+        bodies, problems, as_of = await self._arm.list_api_management_services()
+        gateways: dict[str, Gateway] = {}
+        for body in bodies:
+            try:
+                gateway = from_arm(body, self._vault_suffix, self._vaults)
+            except ValueError as error:
+                problems.append(f"A service of API Management could not be read: {clean(error)}")
+            else:
+                gateways[gateway.key] = gateway
+        return Inventory(tuple(gateways.values()), tuple(problems), as_of)
+
+    async def sync(self, gateway: Gateway) -> SyncAnswer:
+        """Ask for a sync of all hostnames of the service; returns as soon as ARM has answered."""
+        return await self._arm.refresh_hostnames(gateway.id)
+
+    async def operation_error(self, operation_url: str) -> str | None:
+        """What the operation behind a sync's Location has failed with, if it has."""
+        return await self._arm.operation_error(operation_url)
+
+
+def from_arm(body: Mapping[str, Any], vault_suffix: str, vaults: frozenset[str]) -> Gateway:
+    """A service as ARM describes it (ApiManagementServiceResource).
+
+    Raises:
+        ValueError: it lacks what every service has.
+    """
+    resource_id, properties = str(_mapping(body, "body").get("id", "")), body.get("properties")
+    match = _SERVICE_ID.fullmatch(resource_id)
+    if not match or not isinstance(properties, Mapping):
+        raise ValueError(f"{clean(resource_id)!r} is no service of API Management with properties")
+    places = _places(body, properties)
+    tags = {
+        str(k).lower(): str(v).strip().lower() for k, v in _mapping(body.get("tags") or {}, "tags").items()
+    }
+    hostnames = [_mapping(h, "hostname") for h in _list(properties, "hostnameConfigurations")]
+    return Gateway(
+        id=resource_id,
+        name=match["name"],
+        kind=GatewayKind.API_MANAGEMENT,
+        location=clean(body.get("location", "")),
+        state=clean(properties.get("provisioningState", "Unknown")),
+        bindings=tuple(_binding(hostname, places, vault_suffix, vaults) for hostname in hostnames),
+        tier=clean(_mapping(body.get("sku") or {}, "sku").get("name", "")),
+        excluded=tags.get(TAG_EXCLUDE) == "true",
+        paused=tags.get(TAG_PAUSE) == "true",
+        ring=_ring(tags.get(TAG_RING, "0")),
+    )
+
+
+def _ring(text: str) -> int:
+    """A ring from 0 to 9; what is no such number is the last, because it was meant to wait."""
+    return int(text) if text in set("0123456789") else LAST_RING
+
+
+def _binding(
+    hostname: Mapping[str, Any], places: Sequence[_Place], vault_suffix: str, vaults: frozenset[str]
+) -> Binding:
+    """Decided by keyVaultId: Azure's own example shows Key Vault hosts with certificateSource Custom."""
+    name = clean(hostname.get("hostName", "")).lower()
+    hostname_type = clean(hostname.get("type", ""))
+    key_vault_id = str(hostname.get("keyVaultId") or "") or None
+    certificate = hostname.get("certificate")
+    thumbprint = str(certificate.get("thumbprint", "")).upper() if isinstance(certificate, Mapping) else ""
+    return Binding(
+        hostname=name,
+        hostname_type=hostname_type,
+        key_vault_id=clean(key_vault_id) if key_vault_id else None,
+        reference=_reference(key_vault_id, vault_suffix, vaults),
+        configured=thumbprint if _THUMBPRINT.fullmatch(thumbprint) else None,
+        identity_client_id=clean(hostname["identityClientId"]) if hostname.get("identityClientId") else None,
+        endpoints=tuple(_endpoints(name, hostname_type, places, watched_only=key_vault_id is None)),
+    )
+
+
+def _reference(
+    key_vault_id: str | None, vault_suffix: str, vaults: frozenset[str]
+) -> KeyVaultReference | None:
+    try:
+        reference = KeyVaultReference.from_url(key_vault_id or "", vault_suffix)
+    except ValueError:
+        return None
+    return reference if not vaults or reference.certificate.vault_host in vaults else None
+
+
+def _endpoints(
+    hostname: str, hostname_type: str, places: Sequence[_Place], *, watched_only: bool
+) -> Iterator[Endpoint]:
+    """A gateway hostname is served by every region, the others by their own name in the main one.
+
+    What is only watched for its expiry is read once; what must be proven, enough to meet every unit.
+    """
+    if hostname_type == _ARM_HOSTNAME_TYPE_OF_GATEWAY:
+        for place in places:
+            if place.gateway_host:
+                connections = 1 if watched_only else place.connections
+                yield Endpoint(hostname, place.region, place.gateway_host, connections=connections)
+    else:
+        connections = 1 if watched_only else places[0].connections
+        own = Endpoint(hostname, places[0].region, hostname, connections=connections)
+        yield replace(own, host=own.sni)
+
+
+def _places(body: Mapping[str, Any], properties: Mapping[str, Any]) -> tuple[_Place, ...]:
+    """The locations of a service, the main one first."""
+    internal = properties.get("virtualNetworkType") == "Internal"
+    gateway_host = _host(properties, "gatewayUrl")
+    main = {**properties, "location": body.get("location"), "sku": body.get("sku")}
+    others = [_mapping(place, "additional location") for place in _list(properties, "additionalLocations")]
+    return (
+        _place(main, internal=internal, otherwise=gateway_host),
+        *(_place(place, internal=internal, otherwise=None) for place in others),
+    )
+
+
+def _place(location: Mapping[str, Any], *, internal: bool, otherwise: str | None) -> _Place:
+    """Where a region's gateway is: its regional host answers to custom names by SNI."""
+    addresses = _list(location, "privateIPAddresses" if internal else "publicIPAddresses")
+    host = _host(location, "gatewayRegionalUrl") or next(iter(addresses), None) or otherwise
+    capacity = _mapping(location.get("sku") or {}, "sku").get("capacity")
+    units = capacity if isinstance(capacity, int) else 1
+    return _Place(
+        region=clean(location.get("location", "")),
+        gateway_host=None if location.get("disableGateway") or not host else clean(host),
+        connections=connections_needed(min(units, MOST_UNITS)),
+    )
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"its {what} is no object")  # noqa: TRY004 - a body of another shape, not a bug
+    return value
+
+
+def _list(body: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = body.get(name) or []
+    if not isinstance(value, list):
+        raise ValueError(f"its {name} is no list")  # noqa: TRY004 - a body of another shape, not a bug
+    return value
+
+
+def _host(body: Mapping[str, Any], name: str) -> str | None:
+    return urlsplit(str(body.get(name) or "")).hostname

@@ -1,0 +1,31 @@
+"""Which gateways a scope selects. Pure."""
+
+from collections.abc import Iterable
+
+from rotation.model import Gateway, Scope
+
+
+def select(gateways: Iterable[Gateway], scope: Scope) -> tuple[Gateway, ...]:
+    """The gateways in scope, each whole: a sync covers all hostnames, so all of them are judged.
+
+    Those of earlier rings with the same certificates are selected too, because the later ones wait for them.
+    """
+    included = [gateway for gateway in gateways if not gateway.excluded]
+    chosen = {gateway.key: gateway for gateway in included if _selects(scope, gateway)}
+    later = [gateway for gateway in chosen.values() if gateway.ring]
+    return tuple(g for g in included if g.key in chosen or any(comes_before(g, one) for one in later))
+
+
+def comes_before(gateway: Gateway, later: Gateway) -> bool:
+    """Whether the one has to be proven before the other is synced."""
+    return gateway.ring < later.ring and not gateway.certificates.isdisjoint(later.certificates)
+
+
+def _selects(scope: Scope, gateway: Gateway) -> bool:
+    if scope.gateway_id is not None:
+        return gateway.key == scope.gateway_id.lower()
+    if scope.hostname is not None:
+        return any(b.hostname.lower() == scope.hostname.lower() for b in gateway.bindings)
+    if scope.certificate is not None:
+        return scope.certificate in gateway.certificates
+    return True

@@ -1,0 +1,486 @@
+"""The words of the project as value types. Standard library only, no I/O, imported by everything."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Self
+from urllib.parse import urlsplit
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_VAULT_NAME = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
+_OBJECT_NAME = re.compile(r"[0-9a-z-]{1,127}")
+_OBJECT_VERSION = re.compile(r"[0-9a-z]{1,64}")
+
+IDLE_STATES = frozenset({"succeeded", "ready", "failed"})
+"""provisioningState values in which API Management accepts a new operation; it is an open string."""
+
+
+SYNC_DURATION = timedelta(minutes=45)
+"""How long API Management may take over a sync: 15 to 45 minutes (Microsoft Japan PaaS support)."""
+
+
+def clean(text: object, limit: int = 256) -> str:
+    """An outside string made safe to log and show: no control or bidirectional characters, capped."""
+    return _UNPRINTABLE.sub(" ", str(text))[:limit]
+
+
+def shorten(thumbprint: str) -> str:
+    """The first ten digits: enough for a sentence, the whole stands in the fields beside it."""
+    return f"{thumbprint[:10]}…"
+
+
+class Mode(StrEnum):
+    """What a pass may do."""
+
+    OBSERVE = "Observe"
+    REPAIR = "Repair"
+    FORCE = "Force"
+
+
+class Trigger(StrEnum):
+    """What started a pass; for a rotation, what caught it."""
+
+    EVENT = "event"
+    TIMER = "timer"
+    HAND = "hand"
+
+
+class GatewayKind(StrEnum):
+    """Kinds of gateway that serve a Key Vault certificate and can be told to re-read it."""
+
+    API_MANAGEMENT = "ApiManagement"
+
+
+class Status(StrEnum):
+    """One of six; docs/verdicts.md says what each means and what to do."""
+
+    IN_SYNC = "IN_SYNC"
+    SYNCING = "SYNCING"
+    STALE = "STALE"
+    BLOCKED = "BLOCKED"
+    UNKNOWN = "UNKNOWN"
+    UNMANAGED = "UNMANAGED"
+
+
+class Reason(StrEnum):
+    """Why a verdict has its status; docs/verdicts.md has a row for each."""
+
+    SERVED = "Served"
+    EXPIRES_SOON = "ExpiresSoon"
+    SERVICE_UPDATING = "ServiceUpdating"
+    SYNC_IN_FLIGHT = "SyncInFlight"
+    PARTLY_SERVED = "PartlyServed"
+    SERVES_OLD_VERSION = "ServesOldVersion"
+    SYNC_OVERDUE = "SyncOverdue"
+    PINNED_VERSION = "PinnedVersion"
+    CERTIFICATE_DELETED = "CertificateDeleted"
+    VERSION_DISABLED = "VersionDisabled"
+    VERSION_EXPIRED = "VersionExpired"
+    VERSION_NOT_YET_VALID = "VersionNotYetValid"
+    VERSION_UNUSABLE = "VersionUnusable"
+    NAME_NOT_COVERED = "NameNotCovered"
+    NAMES_LOST = "NamesLost"
+    ISSUER_CHANGED = "IssuerChanged"
+    GATEWAY_CANNOT_READ_VAULT = "GatewayCannotReadVault"
+    SYNC_NOT_SUPPORTED = "SyncNotSupported"
+    SERVED_BY_OTHER = "ServedByOther"
+    VAULT_UNREADABLE = "VaultUnreadable"
+    PROBE_FAILED = "ProbeFailed"
+    NOT_OBSERVABLE = "NotObservable"
+    NOT_FROM_KEY_VAULT = "NotFromKeyVault"
+    OUT_OF_SCOPE = "OutOfScope"
+    INTERNAL_ERROR = "InternalError"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CertificateId:
+    """A Key Vault certificate object: lower-case vault host and object name, no version."""
+
+    vault_host: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"https://{self.vault_host}/certificates/{self.name}"
+
+    @property
+    def secret_url(self) -> str:
+        """The versionless secret URI: the form in which API Management follows renewals."""
+        return f"https://{self.vault_host}/secrets/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVaultReference:
+    """What a keyVaultId or an event's Id points to; `version` is None where renewals are followed."""
+
+    certificate: CertificateId
+    version: str | None
+
+    @classmethod
+    def from_url(cls, url: str, vault_suffix: str) -> Self:
+        """Read `https://{vault}.{vault_suffix}/{certificates|secrets}/{name}[/{version}]`.
+
+        Case is folded, because Azure compares these case-insensitively and stores them as typed.
+
+        Raises:
+            ValueError: the URL is not of that form, or its vault is not in this cloud.
+        """
+        if not url.strip().isascii() or not url.strip().isprintable():
+            raise ValueError(f"{clean(url)!r} has characters that no Key Vault URL has")
+        parts = urlsplit(url.strip().lower())
+        vault, dot, suffix = parts.netloc.partition(".")
+        if (parts.scheme, suffix, parts.query, parts.fragment) != ("https", vault_suffix, "", "") or not dot:
+            raise ValueError(f"{clean(url)!r} is not a Key Vault object of https://*.{vault_suffix}")
+        if not _VAULT_NAME.fullmatch(vault):
+            raise ValueError(f"{clean(url)!r} has an impossible vault name")
+        collection, name, version = (*parts.path.strip("/").split("/"), "", "", "")[:3]
+        if parts.path.strip("/").count("/") > 2 or collection not in {"certificates", "secrets"}:
+            raise ValueError(f"{clean(url)!r} is neither /certificates/NAME nor /secrets/NAME")
+        if not _OBJECT_NAME.fullmatch(name) or (version and not _OBJECT_VERSION.fullmatch(version)):
+            raise ValueError(f"{clean(url)!r} has an impossible object name or version")
+        return cls(CertificateId(parts.netloc, name), version or None)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateVersion:
+    """The newest version of a certificate, its public part only.
+
+    `key` is its type and size in words, `content_type` that of its secret where the policy could be read.
+    """
+
+    certificate: CertificateId
+    version: str
+    thumbprint: str
+    sha256: str
+    enabled: bool
+    created: datetime
+    updated: datetime
+    not_before: datetime
+    not_after: datetime
+    names: tuple[str, ...]
+    issuer: str
+    self_signed: bool = False
+    key: str = ""
+    content_type: str | None = None
+
+    @property
+    def available_since(self) -> datetime:
+        """When a gateway could first have read it: a re-enabled version counts from then."""
+        return max(self.created, self.updated)
+
+
+class UnreadableCause(StrEnum):
+    """Why Key Vault gave no certificate."""
+
+    DELETED = "deleted"
+    NOT_FOUND = "not found"
+    DISABLED = "disabled"
+    FORBIDDEN = "forbidden"
+    THROTTLED = "throttled"
+    UNREACHABLE = "unreachable"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateUnreadable:
+    """A read of Key Vault that failed, as a value."""
+
+    certificate: CertificateId
+    cause: UnreadableCause
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A place to connect: `host`:`port` is dialled, `hostname` is asked for, `connections` times."""
+
+    hostname: str
+    region: str
+    host: str
+    port: int = 443
+    connections: int = 1
+
+    @property
+    def sni(self) -> str:
+        """The name for the hello; a wildcard needs a label of its own in place of the star."""
+        name = self.hostname.rstrip(".").lower()
+        return f"rotation-check{name[1:]}" if name.startswith("*.") else name
+
+
+@dataclass(frozen=True, slots=True)
+class ServedCertificate:
+    """The leaf read in one handshake. `distrust` is OpenSSL's complaint, None where it verified."""
+
+    endpoint: Endpoint
+    thumbprint: str
+    sha256: str
+    address: str
+    tls_version: str
+    distrust: str | None
+    not_after: datetime | None
+    names: tuple[str, ...]
+    subject: str
+    issuer: str
+    serial: str
+
+
+class ProbeFault(StrEnum):
+    """How a handshake failed to show a certificate."""
+
+    NAME_UNRESOLVED = "name does not resolve"
+    BAD_NAME = "impossible name"
+    FORBIDDEN_ADDRESS = "forbidden address"
+    REFUSED = "connection refused"
+    UNREACHABLE = "unreachable"
+    CONNECT_TIMEOUT = "timeout at connect"
+    HANDSHAKE_TIMEOUT = "timeout in handshake"
+    CLOSED = "closed by peer"
+    NOT_TLS = "not TLS"
+    ALERT = "TLS alert"
+    PROTOCOL = "TLS protocol error"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailure:
+    """A connection that showed no certificate, as a value."""
+
+    endpoint: Endpoint
+    fault: ProbeFault
+    detail: str
+
+
+Observation = ServedCertificate | ProbeFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A hostname of a gateway, tied to a certificate or not.
+
+    `key_vault_id` is as ARM gave it; `reference` is what it means, None where it means nothing in this
+    cloud. `configured` is the thumbprint in ARM.
+    """
+
+    hostname: str
+    hostname_type: str
+    key_vault_id: str | None
+    reference: KeyVaultReference | None
+    configured: str | None
+    identity_client_id: str | None
+    endpoints: tuple[Endpoint, ...]
+
+    @property
+    def identity(self) -> str:
+        """With which identity the gateway reads the vault, in words."""
+        return f"user-assigned {self.identity_client_id}" if self.identity_client_id else "system-assigned"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A thing that terminates TLS. `id` is its ARM id; compare `key`, ARM ids ignore case.
+
+    Its tags may exclude it, pause its syncs, or put it in a later ring: rings are synced in their order.
+    """
+
+    id: str
+    name: str
+    kind: GatewayKind
+    location: str
+    state: str
+    bindings: tuple[Binding, ...]
+    tier: str = ""
+    excluded: bool = False
+    paused: bool = False
+    ring: int = 0
+
+    @property
+    def key(self) -> str:
+        """The id as a key: ARM ids are case-insensitive."""
+        return self.id.lower()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation is under way, ours or another's."""
+        return self.state.lower() not in IDLE_STATES
+
+    @property
+    def certificates(self) -> frozenset[CertificateId]:
+        """Every certificate that a binding refers to."""
+        return frozenset(b.reference.certificate for b in self.bindings if b.reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a discovery saw. `as_of` is ARM's clock; `problems` say what could not be seen."""
+
+    gateways: tuple[Gateway, ...]
+    problems: tuple[str, ...]
+    as_of: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which gateways a pass looks at; all of them where nothing is named."""
+
+    gateway_id: str | None = None
+    hostname: str | None = None
+    certificate: CertificateId | None = None
+
+    def __str__(self) -> str:
+        return str(self.gateway_id or self.hostname or self.certificate or "everything")
+
+
+class SyncOutcome(StrEnum):
+    """What an answer to a sync request means. Only refusals are certain not to have started one."""
+
+    ASKED = "asked"
+    ACCEPTED = "accepted"
+    UNKNOWN = "unknown"
+    BUSY = "busy"
+    THROTTLED = "throttled"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not found"
+    NOT_SUPPORTED = "not supported"
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was started, so that the attempt does not count."""
+        return self not in {SyncOutcome.ASKED, SyncOutcome.ACCEPTED, SyncOutcome.UNKNOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class SyncAnswer:
+    """A gateway's answer to a sync request; `retry_after` only where it named one."""
+
+    outcome: SyncOutcome
+    detail: str
+    operation_url: str | None = None
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """The attempts made for one gateway: a limit on what we do, never a source of verdicts.
+
+    `wanted` maps certificate URL to version, `attempts` counts the syncs for them that may have started,
+    the last at `asked_at`. The next may follow at `next_at`, a new version or force at once, but nothing
+    before `hold_until`, which an answer has asked for. `outcome` is of the last request, counted or not.
+    `proven_at` is when these versions were first seen served everywhere. `etag` is None for a row not yet
+    stored.
+    """
+
+    gateway_key: str
+    wanted: Mapping[str, str] = field(default_factory=dict)
+    attempts: int = 0
+    asked_at: datetime | None = None
+    next_at: datetime | None = None
+    hold_until: datetime | None = None
+    outcome: SyncOutcome | None = None
+    operation_url: str | None = None
+    caught_by: Trigger | None = None
+    claim_id: str = ""
+    forced_at: datetime | None = None
+    proven_at: datetime | None = None
+    etag: str | None = None
+
+    def asked_for(self, expected: CertificateVersion) -> bool:
+        """Whether a sync that may have started was asked for with this version in mind."""
+        return self.attempts > 0 and self.wanted.get(str(expected.certificate)) == expected.version
+
+    def in_flight(self, now: datetime) -> bool:
+        """Whether the last sync may still be on its way: until the next attempt, 45 minutes at most."""
+        if not self.asked_at or not self.next_at or (self.proven_at and self.proven_at >= self.asked_at):
+            return False
+        return now < min(self.next_at, self.asked_at + SYNC_DURATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was seen of one binding in one pass: the input of the rules.
+
+    `earlier` holds the thumbprints of earlier versions, None where they could not be listed.
+    `operation_error` is what the last sync's operation ended with, None where it did not fail.
+    """
+
+    gateway: Gateway
+    binding: Binding
+    expected: CertificateVersion | CertificateUnreadable | None
+    observations: tuple[Observation, ...]
+    earlier: frozenset[str] | None
+    row: LedgerRow | None
+    operation_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of one binding; `message` is a sentence for a person."""
+
+    evidence: Evidence
+    status: Status
+    reason: Reason
+    message: str
+    drift: bool = False
+
+
+class Choice(StrEnum):
+    """What is done about a gateway, or why not."""
+
+    SYNC = "Sync"
+    NOTHING_STALE = "NothingStale"
+    OBSERVE_ONLY = "ObserveOnly"
+    BUSY = "Busy"
+    VETOED = "Vetoed"
+    PAUSED = "Paused"
+    NEEDS_WINDOW = "NeedsWindow"
+    WAITS_FOR_RING = "WaitsForRing"
+    CAPPED = "Capped"
+    BREAKER_OPEN = "BreakerOpen"
+    IN_FLIGHT = "InFlight"
+    NOT_DUE = "NotDue"
+    FORCE_LIMITED = "ForceLimited"
+    LEDGER_UNAVAILABLE = "LedgerUnavailable"
+    CLAIMED_ELSEWHERE = "ClaimedElsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The plan for one gateway.
+
+    With SYNC, `claim` is the row to store before acting, `unclaimed` the one to go back to after a refusal,
+    and `answer` what acting gave.
+    """
+
+    gateway: Gateway
+    choice: Choice
+    message: str
+    claim: LedgerRow | None = None
+    unclaimed: LedgerRow | None = None
+    answer: SyncAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One run of the path: who asked for it, what it may do, and the time it decides by.
+
+    `overrides` are the blocks that a person has decided to go past.
+    """
+
+    run_id: str
+    trigger: Trigger
+    mode: Mode
+    scope: Scope
+    now: datetime
+    overrides: frozenset[Reason] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of one pass. `seconds_to_served` maps a gateway's key to a rotation proven in it."""
+
+    run: Pass
+    duration_seconds: float
+    gateways: int
+    verdicts: tuple[Verdict, ...]
+    decisions: tuple[Decision, ...]
+    problems: tuple[str, ...]
+    seconds_to_served: Mapping[str, float]

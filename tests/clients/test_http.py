@@ -1,0 +1,189 @@
+import asyncio
+import ssl
+from collections.abc import Mapping
+
+import aiohttp
+import pytest
+from azure.core.exceptions import ServiceRequestError
+from azure.core.pipeline import AsyncPipeline, PipelineContext, PipelineRequest
+from azure.core.rest import HttpRequest
+
+from rotation.clients.http import OnlyHost, open_session, tls_context, transport
+from sandbox.azure import Azure
+from sandbox.world import Fault, Server
+from tests.clients import farm
+from tests.clients.cloud import all_closed, requests, routes
+
+Route = Mapping[tuple[str, int], tuple[str, int]]
+
+
+def get(url: str, context: ssl.SSLContext, connect_to: Route) -> tuple[int, str]:
+    """One request through the session that all Azure clients share."""
+
+    async def main() -> tuple[int, str]:
+        try:
+            async with open_session(context, connect_to) as session, session.get(url) as answer:
+                return answer.status, await answer.text()
+        finally:
+            await all_closed()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("origin", "url"),
+    [
+        pytest.param("https://management.azure.com", "https://management.azure.com/x?y=z", id="a path"),
+        pytest.param("https://management.azure.com", "https://management.azure.com:443/x", id="its port"),
+        pytest.param("https://management.azure.com/", "https://MANAGEMENT.azure.com/x", id="upper case"),
+        pytest.param("https://127.0.0.1:8443", "https://127.0.0.1:8443/x", id="a port of its own"),
+    ],
+)
+def test_a_request_to_the_own_origin_passes(origin: str, url: str) -> None:
+    """Scheme, host and port are those of the client."""
+    request = PipelineRequest(HttpRequest("GET", url), PipelineContext(None))
+
+    assert None is OnlyHost(origin).on_request(request)  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("https://fabrikam.com/x", id="another host"),
+        pytest.param("https://management.azure.com.fabrikam.com/x", id="a host that begins like it"),
+        pytest.param("https://management.azure.com@fabrikam.com/x", id="the host as a user name"),
+        pytest.param("https://management.azure.com:8443/x", id="another port"),
+        pytest.param("http://management.azure.com/x", id="without TLS"),
+        pytest.param("http://management.azure.com:443/x", id="without TLS at the same port"),
+        pytest.param("https://management.azure.com./x", id="a dot behind it"),
+        pytest.param("https://sub.management.azure.com/x", id="a label before it"),
+    ],
+)
+def test_a_request_to_another_origin_is_refused(url: str) -> None:
+    """Nothing is sent, and with it no token."""
+    request = PipelineRequest(HttpRequest("GET", url), PipelineContext(None))
+
+    with pytest.raises(ServiceRequestError, match=r"refused to follow a link away from https://management"):
+        OnlyHost("https://management.azure.com").on_request(request)
+
+
+@pytest.mark.parametrize("url", ["", "/x", "x", "//fabrikam.com/x", "https://", "javascript:alert(1)"])
+def test_a_request_to_no_origin_is_refused(url: str) -> None:
+    """What is no absolute URL is refused in the same way, or at least as a value the clients expect."""
+    request = PipelineRequest(HttpRequest("GET", url), PipelineContext(None))
+
+    with pytest.raises((ServiceRequestError, ValueError)):
+        OnlyHost("https://management.azure.com").on_request(request)
+
+
+def test_a_bundle_adds_an_authority(azure: Azure) -> None:
+    """A private authority is trusted when it is set, and the system's stay trusted."""
+    context = tls_context(str(azure.ca_file))
+
+    status, _ = get(f"{azure.arm_url}/x", context, {})
+
+    assert 401 == status
+    system = {authority["serialNumber"] for authority in tls_context(None).get_ca_certs()}
+    both = {authority["serialNumber"] for authority in context.get_ca_certs()}
+    assert 1 == len(both - system)
+    assert set() == system - both
+
+
+def test_without_the_bundle_its_servers_are_refused(azure: Azure) -> None:
+    """There is no way to trust everybody."""
+    with pytest.raises(aiohttp.ClientConnectorCertificateError):
+        get(f"{azure.arm_url}/x", tls_context(None), {})
+
+    assert [] == requests(azure, Server.ARM)
+
+
+@pytest.mark.parametrize("bundle", ["missing", "empty", "nonsense"])
+def test_a_bundle_that_is_none_is_an_error(tmp_path_factory: pytest.TempPathFactory, bundle: str) -> None:
+    """A bundle is not silently ignored."""
+    path = tmp_path_factory.mktemp("bundle") / "ca.pem"
+    if bundle != "missing":
+        path.write_text("" if bundle == "empty" else "no certificate")
+
+    with pytest.raises(OSError):  # noqa: PT011 - FileNotFoundError and SSLError have only that in common
+        tls_context(str(path))
+
+
+def test_both_versions_of_python_judge_alike() -> None:
+    """Python 3.13 would be stricter than 3.11 about certificates that public authorities still issue."""
+    context = tls_context(None)
+
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert (ssl.CERT_REQUIRED, True) == (context.verify_mode, context.check_hostname)
+    assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
+
+
+def test_routes_lead_hosts_to_their_places(azure: Azure) -> None:
+    """The name stays that of the host, in TLS and in the request; only the address is another."""
+    azure.world.add_vault("kv-one")
+
+    status, _ = get(
+        "https://KV-one.vault.azure.net/certificates/x", tls_context(str(azure.ca_file)), routes(azure)
+    )
+
+    assert 401 == status
+    [request] = requests(azure, Server.VAULT)
+    assert "kv-one.vault.azure.net" == request.headers["Host"].lower()
+
+
+def test_a_route_is_for_one_port() -> None:
+    """Two services at one host are two places."""
+    leaf = farm.CA.issue(["management.contoso.com"])
+    serving = farm.serving(leaf)
+    with farm.Listener(serving) as one, farm.Listener(serving) as other:
+        connect_to = {
+            ("management.contoso.com", 443): one.place,
+            ("management.contoso.com", 8443): other.place,
+        }
+        ports = []
+        for url in ("https://management.contoso.com/", "https://management.contoso.com:8443/"):
+            with pytest.raises(aiohttp.ServerDisconnectedError):  # the farm does not speak HTTP
+                get(url, farm.client_context(), connect_to)
+            ports.append((one.accepted > 0, other.accepted > 0))
+
+    assert [(True, False), (True, True)] == ports
+
+
+def test_a_certificate_for_another_host_is_refused_behind_a_route(azure: Azure) -> None:
+    """Where a route leads does not matter to trust: the name asked for has to be on the certificate."""
+    place = ("127.0.0.1", int(azure.arm_url.rpartition(":")[2]))
+
+    with pytest.raises(aiohttp.ClientConnectorCertificateError):
+        get("https://fabrikam.com/", tls_context(str(azure.ca_file)), {("fabrikam.com", 443): place})
+
+    assert [] == requests(azure, Server.ARM)
+
+
+def test_closing_a_client_leaves_the_session_open(azure: Azure) -> None:
+    """All clients share it: the first to go must not take it from the others."""
+
+    async def main() -> tuple[bool, int]:
+        async with open_session(tls_context(str(azure.ca_file)), {}) as session:
+            for _ in range(2):
+                async with AsyncPipeline(transport(session), []) as pipeline:
+                    answer = await pipeline.run(HttpRequest("GET", f"{azure.arm_url}/x"))
+            result = session.closed, answer.http_response.status_code
+        await all_closed()
+        return result
+
+    assert (False, 401) == asyncio.run(main())
+
+
+def test_no_cookie_is_kept(azure: Azure) -> None:
+    """Nothing but the token tells a server who is asking."""
+    azure.world.faults.append(Fault(Server.ARM, status=200, headers={"Set-Cookie": "a=b; Path=/"}))
+
+    async def main() -> None:
+        async with open_session(tls_context(str(azure.ca_file)), {}) as session:
+            for _ in range(2):
+                async with session.get(f"{azure.arm_url}/x") as answer:
+                    await answer.read()
+        await all_closed()
+
+    asyncio.run(main())
+
+    assert ["Cookie" in request.headers for request in requests(azure, Server.ARM)] == [False, False]

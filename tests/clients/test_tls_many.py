@@ -1,0 +1,193 @@
+import asyncio
+import gc
+import socket
+import ssl
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from rotation.clients.tls import SOCKETS_AT_ONCE, SOCKETS_PER_ADDRESS, TlsProbe
+from rotation.model import Endpoint, Observation, ProbeFailure, ProbeFault, ServedCertificate
+from tests.clients import farm
+from tests.clients.farm import HASTY, HOST, PATIENT, Listener, look
+
+ADDRESSES = [f"127.0.0.{n}" for n in range(1, 9)]
+
+
+class Crowd:
+    """Counts the connections that are open at the same time, and gives a crowd time to gather.
+
+    A connection counts until just before it is closed, so the client has at least as many open.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._changed = threading.Condition()
+        self._open = 0
+        self.largest = 0
+
+    def join(self, connection: socket.socket) -> None:
+        """Wait until there are more than there may be, or nobody else comes."""
+        connection.recv(65536)
+        with self._changed:
+            self._open += 1
+            self.largest = max(self.largest, self._open)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._open > self._limit, timeout=0.3)
+            self._open -= 1
+
+
+def test_hundreds_of_endpoints_get_the_certificate_that_was_served_to_them() -> None:
+    """Under load no observation is mixed up: each thumbprint is that of the DER the server really used."""
+    leaves = {name: farm.CA.issue([name]) for name in (f"host-{n}.contoso.com" for n in range(300))}
+    contexts = {name: leaf.server_context() for name, leaf in leaves.items()}
+    front = farm.server_context()
+
+    def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        connection.context = contexts[name or ""]
+
+    front.sni_callback = choose
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(Listener(farm.shake_hands(front), address)) for address in ADDRESSES]
+        routes = {(name, 443): listeners[n % len(listeners)].place for n, name in enumerate(leaves)}
+        probe = TlsProbe(farm.client_context(), routes, PATIENT)
+
+        seen = look(probe, [Endpoint(name, "West Europe", name) for name in leaves])
+
+    assert [(name, leaf.thumbprint, None) for name, leaf in leaves.items()] == [
+        (s.endpoint.hostname, s.thumbprint, s.distrust) for s in seen if isinstance(s, ServedCertificate)
+    ]
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        pytest.param([HOST], id="under one host"),
+        pytest.param([f"portal-{n}.contoso.com" for n in range(20)], id="under many hosts"),
+    ],
+)
+def test_one_address_meets_a_bounded_number_of_connections(hosts: list[str]) -> None:
+    """A gateway is never flooded, however many hostnames and connections there are to prove."""
+    crowd = Crowd(SOCKETS_PER_ADDRESS)
+    with Listener(crowd.join) as listener:
+        probe = TlsProbe(farm.client_context(), {(host, 443): listener.place for host in hosts}, PATIENT)
+        connections = 3 * SOCKETS_PER_ADDRESS // len(hosts)
+
+        seen = look(probe, [Endpoint(farm.NAME, "West Europe", host, 443, connections) for host in hosts])
+
+    assert len(hosts) * connections == len(seen)
+    assert crowd.largest <= SOCKETS_PER_ADDRESS
+
+
+def test_the_number_of_sockets_is_bounded() -> None:
+    """However large the inventory, the app stays far from the sandbox's limit of descriptors."""
+    crowd = Crowd(SOCKETS_AT_ONCE)
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(Listener(crowd.join, address)) for address in ADDRESSES]
+        routes = {(f"gateway-{n}.test", 443): each.place for n, each in enumerate(listeners)}
+        probe = TlsProbe(farm.client_context(), routes, PATIENT)
+        endpoints = [Endpoint(farm.NAME, "West Europe", host, 443, 30) for host, _ in routes]
+
+        look(probe, endpoints)
+
+    assert crowd.largest <= SOCKETS_AT_ONCE
+
+
+def test_the_loop_stays_responsive_while_probes_hang() -> None:
+    """Silent gateways cost time, but none of the loop's: what else runs in the process goes on."""
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - last)
+            last = time.monotonic()
+
+    async def main(probe: TlsProbe, endpoints: list[Endpoint]) -> list[Observation]:
+        ticking = asyncio.create_task(tick())
+        try:
+            return await probe(endpoints)
+        finally:
+            ticking.cancel()
+
+    with ExitStack() as stack:
+        listeners = [
+            stack.enter_context(Listener(farm.stay_silent, address))
+            for address in ADDRESSES
+            for _ in range(2)
+        ]
+        routes = {(f"gateway-{n}.test", 443): each.place for n, each in enumerate(listeners)}
+        probe = TlsProbe(farm.client_context(), routes, HASTY)
+        endpoints = [Endpoint(farm.NAME, "West Europe", host) for host, _ in routes for _ in range(19)]
+        began = time.monotonic()
+
+        seen = asyncio.run(main(probe, endpoints))
+
+        took = time.monotonic() - began
+
+    assert [ProbeFault.HANDSHAKE_TIMEOUT] * 304 == [s.fault for s in seen if isinstance(s, ProbeFailure)]
+    assert took < 30  # one after another it would be 152 s
+    assert len(gaps) > 50
+    assert sum(gap > 0.25 for gap in gaps) < len(gaps) / 10  # a busy machine may miss a tick, too
+
+
+def _descriptors() -> int:
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+no_proc = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc/self/fd to count")
+
+
+@no_proc
+def test_descriptors_do_not_grow() -> None:
+    """Every socket is closed, however its handshake ended."""
+    behaviours = [
+        farm.stay_silent,
+        farm.hang_up,
+        farm.reset,
+        farm.say(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        farm.serving(farm.TRUSTED),
+        farm.serving(farm.CA.issue(["www.fabrikam.com"])),
+        farm.shake_hands(farm.server_context(only=ssl.TLSVersion.TLSv1_2, client_certificate=True)),
+    ]
+
+    def once() -> None:
+        with ExitStack() as stack:
+            listeners = [stack.enter_context(Listener(behave)) for behave in behaviours]
+            places = [*(each.place for each in listeners), stack.enter_context(farm.BlackHole())]
+            places.append(stack.enter_context(farm.free_port()).getsockname())
+            routes = {(f"gateway-{n}.test", 443): place for n, place in enumerate(places)}
+            probe = TlsProbe(farm.client_context(), routes, HASTY)
+            look(probe, [Endpoint(farm.NAME, "West Europe", host, 443, 12) for host, _ in routes])
+
+    once()
+    before = _descriptors()
+    once()
+
+    assert before == _descriptors()
+
+
+@no_proc
+def test_a_pass_that_is_cut_short_leaves_no_descriptor() -> None:
+    """A trigger whose budget is spent cancels the probe in the middle of its handshakes."""
+
+    async def cut_short(probe: TlsProbe, listener: Listener) -> None:
+        work = asyncio.ensure_future(probe([Endpoint(farm.NAME, "West Europe", HOST, 443, 50)]))
+        async with asyncio.timeout(5):
+            while listener.accepted < SOCKETS_PER_ADDRESS:  # noqa: ASYNC110 - counted by threads
+                await asyncio.sleep(0)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    before = _descriptors()
+    with Listener(farm.stay_silent) as listener:
+        probe = TlsProbe(farm.client_context(), {(HOST, 443): listener.place}, PATIENT)
+        asyncio.run(cut_short(probe, listener))
+
+    assert before == _descriptors()

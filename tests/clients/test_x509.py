@@ -1,0 +1,26 @@
+import pytest
+
+from rotation.clients.x509 import UNREADABLE, describe
+from tests.clients import forge
+
+
+def test_a_key_of_no_known_kind_hides_nothing_else() -> None:
+    """Anybody can put any key into a certificate and serve it: the rest is read, and no pass ends here."""
+    leaf = describe(forge.unknown_curve().der)
+
+    assert ("unreadable", "CN=api.contoso.com", ("api.contoso.com",)) == (leaf.key, leaf.subject, leaf.names)
+
+
+@pytest.mark.parametrize(
+    "der", [b"", b"\x00", b"\x30\x03\x02\x01\x05", b"\x30\x84\xff\xff\xff\xff", b"x" * 5000]
+)
+def test_what_is_no_certificate_is_unreadable(der: bytes) -> None:
+    """Bytes that are not even a certificate are described all the same."""
+    assert UNREADABLE == describe(der)
+
+
+def test_every_shortened_certificate_is_described() -> None:
+    """Wherever the bytes end, the answer is a value."""
+    whole = forge.self_signed().der
+
+    assert {UNREADABLE} == {describe(whole[:length]) for length in range(len(whole))}

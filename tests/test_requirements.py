@@ -1,0 +1,118 @@
+"""The pinned requirements against pyproject.toml, offline: what is deployed is what is written down."""
+
+import re
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OURS = f"{PROJECT['name']} (pyproject.toml)"
+RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
+DEVELOPMENT = RUNTIME + [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"]]
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One pinned package, as uv has written it."""
+
+    name: str
+    version: str
+    hashes: int
+    direct: bool
+
+
+def pins(name: str) -> dict[str, Pin]:
+    """The pins of a requirements file by name; each begins at the start of a line."""
+    text = (ROOT / name).read_text()
+    found: dict[str, Pin] = {}
+    for block in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]:
+        pinned = Requirement(block.partition("\\")[0].strip())
+        (specifier,) = pinned.specifier
+        assert specifier.operator == "=="
+        hashes = len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block))
+        key = canonicalize_name(pinned.name)
+        found[key] = Pin(key, specifier.version, hashes, OURS in block)
+    return found
+
+
+FILES = {"requirements.txt": RUNTIME, "requirements-dev.txt": DEVELOPMENT}
+each_file = pytest.mark.parametrize(("name", "declared"), FILES.items(), ids=FILES)
+
+
+@each_file
+def test_direct_dependencies_are_those_of_pyproject(name: str, declared: list[Requirement]) -> None:
+    """Proves that nothing is deployed that nobody asked for, and nothing asked for is missing."""
+    expected = {canonicalize_name(requirement.name) for requirement in declared}
+    actual = {pin.name for pin in pins(name).values() if pin.direct}
+
+    assert expected == actual
+
+
+@each_file
+def test_every_pin_is_within_what_pyproject_allows(name: str, declared: list[Requirement]) -> None:
+    """Proves that the bounds and the pins have not parted."""
+    found = pins(name)
+    outside = [
+        f"{requirement} is pinned to {version}"
+        for requirement in declared
+        for version in [found[canonicalize_name(requirement.name)].version]
+        if not requirement.specifier.contains(version, prereleases=True)
+    ]
+
+    assert not outside
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_pin_has_a_hash(name: str) -> None:
+    """Proves that no package can be exchanged on its way."""
+    found = pins(name)
+    without = [pin.name for pin in found.values() if not pin.hashes]
+
+    assert len(found) > 20
+    assert not without
+
+
+def test_what_is_tested_is_what_is_deployed() -> None:
+    """Proves that development runs with the very versions of production."""
+    development = pins("requirements-dev.txt")
+    differing = [
+        (pin.name, pin.version, development.get(pin.name))
+        for pin in pins("requirements.txt").values()
+        if pin.name not in development or development[pin.name].version != pin.version
+    ]
+
+    assert not differing
+
+
+@pytest.mark.parametrize("name", [*FILES, "pyproject.toml"])
+def test_no_index_and_no_registry_is_named(name: str) -> None:
+    """Proves that anybody can install from their own mirror, and that no private host leaks."""
+    text = (ROOT / name).read_text()
+
+    named = r"--(extra-)?index-url|--find-links|--trusted-host|^-[if]\b|://|\[\[tool\.uv\.index"
+
+    assert not re.search(named, text, re.MULTILINE)
+
+
+def test_the_runtime_of_the_host_is_not_deployed() -> None:
+    """Proves that the worker of the platform is not shadowed by ours."""
+    assert "azure-functions-runtime" not in pins("requirements.txt")
+    assert "azure-functions-runtime" in pins("requirements-dev.txt")
+
+
+def test_uv_keeps_no_lock_of_its_own() -> None:
+    """Proves that there is one source of pins: Functions builds from requirements.txt."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is not a Git checkout")
+    expected = ""
+    actual = subprocess.run(
+        ["git", "ls-files", "uv.lock", "*/uv.lock"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert expected == actual

@@ -1,0 +1,42 @@
+import pytest
+
+from rotation.inventory import select
+from rotation.model import CertificateId, Scope
+from tests.unit import build
+
+API = build.binding("api.contoso.com")
+WWW = build.binding("www.contoso.com", of=build.certificate("www-contoso-com"))
+UPLOADED = build.binding("old.contoso.com", of=None)
+FIRST = build.gateway(API, UPLOADED, resource_id=build.GATEWAY_ID + "-1")
+SECOND = build.gateway(API, WWW, resource_id=build.GATEWAY_ID + "-2")
+THIRD = build.gateway(build.binding("out.contoso.com", in_scope=False), resource_id=build.GATEWAY_ID + "-3")
+ALL = (FIRST, SECOND, THIRD)
+
+SELECTED = {
+    "nothing named selects everything": (Scope(), ALL),
+    "an id selects its gateway": (Scope(gateway_id=SECOND.id), (SECOND,)),
+    "an id in another case selects the same": (Scope(gateway_id=SECOND.id.upper()), (SECOND,)),
+    "an unknown id selects nothing": (Scope(gateway_id=build.GATEWAY_ID), ()),
+    "a hostname selects every gateway that has it": (Scope(hostname="api.contoso.com"), (FIRST, SECOND)),
+    "a hostname in another case selects the same": (Scope(hostname="WWW.Contoso.com"), (SECOND,)),
+    "a hostname is found where it is not from Key Vault": (Scope(hostname="old.contoso.com"), (FIRST,)),
+    "a part of a hostname selects nothing": (Scope(hostname="contoso.com"), ()),
+    "an empty hostname selects nothing": (Scope(hostname=""), ()),
+    "an empty id selects nothing": (Scope(gateway_id=""), ()),
+    "a certificate selects every gateway that refers to it": (
+        Scope(certificate=build.CERTIFICATE),
+        (FIRST, SECOND),
+    ),
+    "a certificate of the same name in another vault selects nothing": (
+        Scope(certificate=CertificateId("kv-other.vault.azure.net", build.CERTIFICATE.name)),
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize(("scope", "expected"), SELECTED.values(), ids=SELECTED)
+def test_a_scope_selects_whole_gateways(scope: Scope, expected: tuple[object, ...]) -> None:
+    """Proves that a gateway is selected with all its hostnames, or not at all."""
+    actual = select(ALL, scope)
+
+    assert expected == actual

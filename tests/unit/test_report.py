@@ -1,0 +1,243 @@
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rotation.model import (
+    CertificateUnreadable,
+    CertificateVersion,
+    Choice,
+    Mode,
+    Observation,
+    ProbeFault,
+    Reason,
+    Scope,
+    Status,
+    Trigger,
+    Verdict,
+)
+from rotation.report import summary, to_json
+from tests.unit import build
+from tests.unit.build import FOREIGN, NEW, NOW, OLD, evidence, failed, served
+
+WEST = build.endpoint("West Europe", connections=3)
+NORTH = build.endpoint("North Europe", connections=2)
+REGIONS = build.binding(endpoints=(WEST, NORTH))
+
+
+def written(*verdicts: Verdict, **more: Any) -> Any:  # noqa: ANN401 - JSON
+    """A report on these, as whoever asks for it reads it."""
+    return json.loads(json.dumps(to_json(build.report(verdicts, **more)), allow_nan=False))
+
+
+def test_a_report_says_who_asked_for_what_when() -> None:
+    """Proves every field but those of verdicts and decisions."""
+    run = build.run(Mode.FORCE, trigger=Trigger.HAND, scope=Scope(hostname="api.contoso.com"))
+    expected = {
+        "run_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
+        "trigger": "hand",
+        "mode": "Force",
+        "scope": "api.contoso.com",
+        "as_of": "2026-03-02T10:00:00+00:00",
+        "duration_seconds": 1.235,
+        "gateways": 0,
+        "counts": {"in_sync": 0, "syncing": 0, "stale": 0, "blocked": 0, "unknown": 0, "unmanaged": 0},
+        "problems": ["The services of subscription x could not be listed."],
+        "decisions": [],
+        "verdicts": [],
+    }
+    actual = written(of=run, problems=("The services of subscription x could not be listed.",))
+
+    assert expected == actual
+
+
+def test_a_verdict_is_shown_with_all_that_it_rests_on() -> None:
+    """Proves every field of a verdict, and of what a connection showed."""
+    expected = {
+        "gateway": "apim-contoso",
+        "gateway_id": build.GATEWAY_ID,
+        "gateway_kind": "ApiManagement",
+        "hostname": "api.contoso.com",
+        "hostname_type": "Proxy",
+        "status": "STALE",
+        "reason": "ServesOldVersion",
+        "drift": True,
+        "message": "apim-contoso api.contoso.com: as the test says.",
+        "identity": "system-assigned",
+        "key_vault_id": "https://kv-gateways.vault.azure.net/secrets/api-contoso-com",
+        "expected": NEW,
+        "expected_version": "v2",
+        "expected_not_after": "2026-05-31T10:00:00+00:00",
+        "configured": NEW,
+        "served": [
+            {
+                "region": "West Europe",
+                "host": "apim-contoso-westeurope-01.regional.azure-api.net",
+                "port": 443,
+                "sni": "api.contoso.com",
+                "connections": 1,
+                "of": 1,
+                "thumbprint": OLD,
+                "sha256": OLD + "0" * 24,
+                "address": "20.50.2.1:443",
+                "tls_version": "TLSv1.3",
+                "distrust": None,
+                "not_after": "2026-03-12T10:00:00+00:00",
+                "days_to_expiry": 10,
+                "subject": "CN=api.contoso.com",
+                "issuer": "CN=Contoso Issuing CA",
+                "serial": "0A1B",
+                "names": ["api.contoso.com"],
+            }
+        ],
+    }
+    old = served(OLD, not_after=NOW + timedelta(days=10))
+    actual = written(build.verdict(Status.STALE, of=evidence(old), drift=True))["verdicts"][0]
+
+    assert expected == actual
+
+
+def test_connections_that_showed_the_same_are_shown_once_with_their_number() -> None:
+    """Proves that forty connections do not make forty lines, and that regions stay apart."""
+    seen = evidence(
+        served(NEW, WEST),
+        served(OLD, WEST),
+        served(NEW, WEST),
+        failed(NORTH),
+        failed(NORTH, ProbeFault.HANDSHAKE_TIMEOUT),
+        of=REGIONS,
+    )
+    expected = [
+        ("West Europe", NEW, 2, 3),
+        ("West Europe", OLD, 1, 3),
+        ("North Europe", "connection refused", 1, 2),
+        ("North Europe", "timeout in handshake", 1, 2),
+    ]
+    actual = [
+        (group["region"], group.get("thumbprint") or group["fault"], group["connections"], group["of"])
+        for group in written(build.verdict(of=seen))["verdicts"][0]["served"]
+    ]
+
+    assert expected == actual
+
+
+def test_a_failed_connection_is_shown_with_its_fault_and_without_a_leaf() -> None:
+    """Proves that what was not seen is not filled with blanks."""
+    expected = {"region", "host", "port", "sni", "connections", "of", "fault", "detail"}
+    actual = set(written(build.verdict(of=evidence(failed())))["verdicts"][0]["served"][0])
+
+    assert expected == actual
+
+
+def test_a_leaf_with_an_unreadable_date_has_no_days() -> None:
+    """Proves that a broken certificate does not break the report."""
+    expected = (None, None)
+    group = written(build.verdict(of=evidence(served(not_after=None))))["verdicts"][0]["served"][0]
+    actual = (group["not_after"], group["days_to_expiry"])
+
+    assert expected == actual
+
+
+def test_an_expired_leaf_has_days_below_zero() -> None:
+    """Proves that it is told since when."""
+    expected = -3
+    gone = served(not_after=NOW - timedelta(days=2, hours=1))
+    actual = written(build.verdict(of=evidence(gone)))["verdicts"][0]["served"][0]["days_to_expiry"]
+
+    assert expected == actual
+
+
+def test_of_thousands_of_names_twenty_are_shown() -> None:
+    """Proves that a strange certificate does not make a strange page."""
+    many = build.served()
+    names = tuple(f"{n}.contoso.com" for n in range(4000))
+    seen = evidence(type(many)(**{**{f: getattr(many, f) for f in many.__slots__}, "names": names}))
+    expected = list(names[:20])
+    actual = written(build.verdict(of=seen))["verdicts"][0]["served"][0]["names"]
+
+    assert expected == actual
+
+
+def test_what_needs_a_human_stands_on_top() -> None:
+    """Proves the order of the page: by urgency, then by gateway, then by hostname."""
+    first, last = build.gateway(resource_id="/a"), build.gateway(resource_id="/B")
+    verdicts = [
+        build.verdict(status, of=evidence(served(), of=build.binding(hostname), at=gateway))
+        for status in Status
+        for gateway in (last, first)
+        for hostname in ("b.contoso.com", "a.contoso.com")
+    ]
+    order = ("BLOCKED", "STALE", "UNKNOWN", "SYNCING", "IN_SYNC", "UNMANAGED")
+    expected = [
+        (status, gateway, hostname)
+        for status in order
+        for gateway in ("/a", "/B")
+        for hostname in ("a.contoso.com", "b.contoso.com")
+    ]
+    actual = [(v["status"], v["gateway_id"], v["hostname"]) for v in written(*verdicts)["verdicts"]]
+
+    assert expected == actual
+
+
+EXPECTATIONS: dict[str, CertificateVersion | CertificateUnreadable | None] = {
+    "a version": build.version(),
+    "nothing readable": build.unreadable(),
+    "nothing at all": None,
+}
+OBSERVATIONS: dict[str, tuple[Observation, ...]] = {
+    "nothing": (),
+    "a leaf": (served(FOREIGN),),
+    "a failure": (failed(),),
+    "a broken leaf": (served(not_after=None),),
+}
+
+
+@pytest.mark.parametrize("seen", OBSERVATIONS.values(), ids=OBSERVATIONS)
+@pytest.mark.parametrize("newest", EXPECTATIONS.values(), ids=EXPECTATIONS)
+@pytest.mark.parametrize("status", Status, ids=str)
+def test_every_kind_of_verdict_can_be_written(
+    status: Status, newest: CertificateVersion | CertificateUnreadable | None, seen: tuple[Observation, ...]
+) -> None:
+    """Proves that no combination is missing from a report because it cannot be put into JSON."""
+    about = evidence(*seen, expected=newest, of=build.binding(of=build.CERTIFICATE if newest else None))
+    expected = newest.thumbprint if isinstance(newest, CertificateVersion) else None
+    actual = written(build.verdict(status, Reason.SERVED, of=about))["verdicts"][0]
+
+    assert status == actual["status"]
+    assert expected == actual["expected"]
+
+
+def test_a_decision_is_shown_with_what_came_of_it() -> None:
+    """Proves what is told of a sync, and of none."""
+    common = {"gateway": "apim-contoso", "gateway_id": build.GATEWAY_ID, "message": "as the test says."}
+    expected = [
+        {
+            **common,
+            "choice": "Sync",
+            "outcome": "accepted",
+            "operation_url": "https://management.azure.com/operations/1",
+        },
+        {**common, "choice": "NothingStale", "outcome": None, "operation_url": None},
+    ]
+    decisions = [build.decision(Choice.SYNC, build.row()), build.decision()]
+    actual = written(decisions=decisions)["decisions"]
+
+    assert expected == actual
+
+
+SUMMARIES = {
+    "nothing at all": ([], "timer looked at everything: 0 gateway(s), no hostname"),
+    "in the order of the statuses": (
+        [Status.UNKNOWN, Status.STALE, Status.IN_SYNC, Status.STALE],
+        "timer looked at everything: 1 gateway(s), 1 IN_SYNC, 2 STALE, 1 UNKNOWN",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statuses", "expected"), SUMMARIES.values(), ids=SUMMARIES)
+def test_a_run_is_summed_up_in_a_line(statuses: list[Status], expected: str) -> None:
+    """Proves what the log says of every pass."""
+    actual = summary(build.report(map(build.verdict, statuses)))
+
+    assert expected == actual

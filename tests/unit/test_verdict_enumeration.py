@@ -1,0 +1,440 @@
+"""Every combination of what can be seen of a binding, judged once and held against the iron rules.
+
+The oracle below speaks the words of the design, not the order of the rules: a case is words, and what is
+true of it is set logic on those words.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import combinations_with_replacement, product
+from typing import Any
+
+import pytest
+
+from rotation import verdict
+from rotation.model import (
+    CertificateUnreadable,
+    CertificateVersion,
+    Endpoint,
+    Evidence,
+    LedgerRow,
+    Observation,
+    Reason,
+    Status,
+    SyncOutcome,
+    UnreadableCause,
+    Verdict,
+)
+from rotation.verdict import RULES, Limits, judge
+from tests.unit import build
+
+Shown = tuple[tuple[str, ...], ...]
+"""What each connection of each endpoint showed: new, old, other, failed or missing."""
+
+YOUNG, AGED = timedelta(hours=1), timedelta(days=3)
+SOUND = {"enabled, in date, covering", "enabled, expiring soon, covering"}
+RISKY = {"losing a name", "self-signed"}
+WORDS = ("new", "old", "other", "failed", "missing")
+ROWS: dict[str, LedgerRow | None] = {
+    "none": None,
+    "empty": LedgerRow(build.GATEWAY_ID.lower()),
+    "in flight": build.row_in_flight(),
+    "over, lately": build.row(asked=timedelta(minutes=-90), due=timedelta(minutes=-60)),
+    "over": build.row(attempts=3, asked=timedelta(hours=-4), due=timedelta(hours=2)),
+    "proven": build.row(
+        asked=timedelta(minutes=-20), due=timedelta(minutes=10), proven=timedelta(minutes=-5)
+    ),
+    "another version": build.row(
+        wanted={str(build.CERTIFICATE): "v1"}, asked=timedelta(minutes=-10), due=timedelta(minutes=20)
+    ),
+    "refused": build.row(attempts=0, due=timedelta(minutes=5), outcome=SyncOutcome.BUSY),
+    "not supported": build.row(attempts=0, due=timedelta(hours=9), outcome=SyncOutcome.NOT_SUPPORTED),
+    "failed on the vault": build.row_in_flight(),
+    "failed otherwise": build.row_in_flight(),
+}
+ERRORS = {
+    "failed on the vault": "InvalidOperation: Failed to access KeyVault Secret https://kv",
+    "failed otherwise": "InternalServerError: try again",
+}
+DATES = {
+    "in date": (timedelta(days=-1), timedelta(days=90)),
+    "expiring soon": (timedelta(days=-1), timedelta(days=14)),
+    "expired": (timedelta(days=-60), timedelta(0)),
+    "not yet valid": (timedelta(seconds=1), timedelta(days=90)),
+}
+LEAVES = {
+    "leaf in date": timedelta(days=90),
+    "leaf expiring soon": timedelta(days=14),
+    "leaf unreadable": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One combination, in words. `certificate` is what Key Vault says of the newest version."""
+
+    kind: str
+    certificate: str
+    busy: bool
+    shown: Shown
+    configured: str
+    row: str
+    young: bool
+    listed: bool
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is a version that the gateway can and should serve."""
+        return self.kind == "versionless" and self.certificate in SOUND | RISKY
+
+    @property
+    def seen(self) -> Counter[str]:
+        """Connections by what they positively showed: an old leaf counts once it is known to be one."""
+        words = Counter(word for endpoint in self.shown for word in endpoint)
+        if not self.listed:
+            words["unclassified"] = words.pop("other", 0)
+            if self.configured != "old":
+                words["unclassified"] += words.pop("old", 0)
+        return +words
+
+    @property
+    def all_new(self) -> bool:
+        """Whether there is somewhere to look and every needed connection showed the expected leaf."""
+        return bool(self.shown) and set(self.seen) == {"new"}
+
+    @property
+    def stale(self) -> bool:
+        """Whether something else than expected is positively served or configured."""
+        return bool(self.seen["old"]) or self.configured == "old"
+
+    @property
+    def patient(self) -> bool:
+        """Whether the version, or our last sync for it, is younger than the deadline."""
+        return self.young or self.row in {"in flight", "over, lately", "proven", *ERRORS}
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a sync is in flight, the service is updating, or some already see the new leaf."""
+        begun = self.seen["new"] and self.seen["old"]
+        return self.row == "in flight" or bool((self.busy or begun) and self.patient)
+
+    @property
+    def status(self) -> Status:
+        """The status by the table of the design, section 4."""
+        elsewhere = {"none": Status.UNMANAGED, "pinned": Status.BLOCKED, "out of scope": Status.UNKNOWN}
+        if self.kind in elsewhere:
+            return elsewhere[self.kind]
+        if not self.sound:
+            unknown = {"forbidden", "throttled", "unreachable", "malformed"}
+            return Status.UNKNOWN if self.certificate in unknown else Status.BLOCKED
+        if self.all_new:
+            return Status.IN_SYNC
+        if self.under_way:
+            return Status.SYNCING
+        if self.stale:
+            harmful = self.certificate in RISKY and self.seen["old"]
+            return Status.BLOCKED if harmful or self.row == "not supported" else Status.STALE
+        return Status.BLOCKED if self.seen["other"] else Status.UNKNOWN
+
+    def evidence(self) -> Evidence:
+        """The same in the values that the rules take."""
+        endpoints = tuple(ENDPOINTS[i][len(words)] for i, words in enumerate(self.shown))
+        configured = {"nothing": None, "new": build.NEW, "old": build.OLD}[self.configured]
+        binding = build.binding(
+            of=None if self.kind == "none" else build.CERTIFICATE,
+            pinned="v1" if self.kind == "pinned" else None,
+            in_scope=self.kind != "out of scope",
+            configured=configured,
+            endpoints=endpoints,
+        )
+        return Evidence(
+            gateway=GATEWAYS[self.busy],
+            binding=binding,
+            expected=EXPECTED[self.certificate, self.young] if binding.reference else None,
+            observations=tuple(
+                observation
+                for endpoint, words in zip(endpoints, self.shown, strict=True)
+                for observation in (observe(word, endpoint, self.certificate) for word in words)
+                if observation
+            ),
+            earlier=frozenset({build.OLD, build.NEW}) if self.listed else None,
+            row=ROWS[self.row],
+            operation_error=ERRORS.get(self.row),
+        )
+
+
+GATEWAYS = {busy: build.gateway(state="Updating" if busy else "Succeeded") for busy in (False, True)}
+ENDPOINTS = [
+    {n: build.endpoint(region, connections=n) for n in (1, 2, 3)}
+    for region in ("West Europe", "North Europe")
+]
+CAUSES = {str(cause): cause for cause in UnreadableCause}
+VERSIONS = {
+    f"{state}, {dates}, {names}": (state == "enabled", DATES[dates], names == "covering")
+    for state, dates, names in product(("enabled", "disabled"), DATES, ("covering", "not covering"))
+}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "losing a name": {},
+    "self-signed": {"self_signed": True},
+    "with a short key": {"key": "RSA 1024"},
+    "of another content type": {"content_type": "application/x-pem-file"},
+}
+
+
+def expect(name: str, *, young: bool) -> CertificateVersion | CertificateUnreadable | None:
+    """What Key Vault answers in a case."""
+    if name in CAUSES:
+        return build.unreadable(CAUSES[name])
+    if name in LEAVES:
+        return None
+    if name in SPECIAL:
+        return replace(build.version(age=YOUNG if young else AGED), **SPECIAL[name])
+    enabled, (begins, ends), covering = VERSIONS[name]
+    return build.version(
+        age=YOUNG if young else AGED,
+        enabled=enabled,
+        not_before=build.NOW + begins,
+        not_after=build.NOW + ends,
+        names=(build.HOSTNAME,) if covering else ("www.fabrikam.com",),
+    )
+
+
+EXPECTED = {
+    (name, young): expect(name, young=young)
+    for name, young in product([*CAUSES, *VERSIONS, *SPECIAL, *LEAVES], (False, True))
+}
+
+
+def observe(word: str, endpoint: Endpoint, certificate: str) -> Observation | None:
+    """One connection of a case; none where it is missing."""
+    life = LEAVES.get(certificate, timedelta(days=90))
+    not_after = None if life is None else build.NOW + life
+    leaves = {"new": build.NEW, "old": build.OLD, "other": build.FOREIGN}
+    if word == "missing":
+        return None
+    if word == "failed":
+        return build.failed(endpoint)
+    more = ("www.contoso.com",) if word == "old" and certificate == "losing a name" else ()
+    return build.served(leaves[word], endpoint, not_after=not_after, names=(build.HOSTNAME, *more))
+
+
+def shows(*connections: int) -> Iterator[Shown]:
+    """Every multiset of what endpoints with so many connections can show."""
+    return product(*(combinations_with_replacement(WORDS, number) for number in connections))
+
+
+FEW: list[Shown] = [(), *shows(1), *shows(2)]
+MANY: list[Shown] = [*FEW, *shows(3), *shows(1, 1), *shows(1, 2), *shows(2, 1)]
+
+
+def all_cases() -> Iterator[Case]:
+    """Everything of everything where it matters; few connections where they cannot change the verdict."""
+    both = (False, True)
+    configured = ("nothing", "new", "old")
+    for certificate in (*CAUSES, *VERSIONS, *SPECIAL):
+        shown = MANY if certificate in SOUND else FEW
+        for words in product(both, shown, configured, ROWS, both, both):
+            yield Case("versionless", certificate, *words)
+        for words in product(both, FEW, configured[1:], ("none", "in flight"), both, (True,)):
+            yield Case("pinned", certificate, *words)
+    for kind, certificate in product(("none", "out of scope"), LEAVES):
+        for words in product(both, FEW, configured, ("none", "in flight"), (True,), (True,)):
+            yield Case(kind, certificate, *words)
+
+
+Judged = list[tuple[Case, Verdict]]
+
+
+@pytest.fixture(scope="module")
+def everything() -> tuple[Judged, list[tuple[Case, str]]]:
+    """Every case with its verdict, and those for which there was none."""
+    judged: Judged = []
+    raised: list[tuple[Case, str]] = []
+    limits = Limits()
+    for case in all_cases():
+        try:
+            judged.append((case, judge(case.evidence(), build.NOW, limits)))
+        except Exception as error:  # noqa: BLE001 - whatever it raises is what is looked for
+            raised.append((case, repr(error)))
+    return judged, raised
+
+
+@pytest.fixture(scope="module")
+def judged(everything: tuple[Judged, list[tuple[Case, str]]]) -> Judged:
+    """Every case that has a verdict."""
+    return everything[0]
+
+
+def breaches(judged: Judged, holds: Callable[[Case, Verdict], bool]) -> list[str]:
+    """The first few cases in which something does not hold, in words."""
+    broken = (f"{case} is {v.status} {v.reason}" for case, v in judged if not holds(case, v))
+    return [line for line, _ in zip(broken, range(5), strict=False)]
+
+
+def test_every_combination_has_a_verdict(everything: tuple[Judged, list[tuple[Case, str]]]) -> None:
+    """Proves that the rules are total: judge never raises, whatever the evidence."""
+    judged, raised = everything
+    expected: list[tuple[Case, str]] = []
+    actual = raised[:3]
+
+    assert len(judged) > 50_000
+    assert expected == actual, f"{len(raised)} cases have no verdict"
+
+
+def test_in_sync_is_said_if_and_only_if_every_needed_connection_showed_the_expected_leaf(
+    judged: Judged,
+) -> None:
+    """Proves the first promise: no endpoint, a missing, failed or other observation is never green."""
+    expected: list[str] = []
+    actual = breaches(judged, lambda case, v: (v.status is Status.IN_SYNC) == (case.sound and case.all_new))
+
+    assert expected == actual
+
+
+def test_stale_is_said_only_of_what_was_positively_seen(judged: Judged) -> None:
+    """Proves that unreachable, unreadable and unknown never become STALE, on which a sync would follow."""
+    expected: list[str] = []
+    actual = breaches(judged, lambda case, v: v.status is not Status.STALE or (case.sound and case.stale))
+
+    assert expected == actual
+
+
+def test_unknown_is_never_said_where_all_connections_showed_the_expected_leaf(judged: Judged) -> None:
+    """Proves that a proof is not thrown away."""
+    expected: list[str] = []
+    actual = breaches(judged, lambda c, v: v.status is not Status.UNKNOWN or not (c.sound and c.all_new))
+
+    assert expected == actual
+
+
+def test_unmanaged_is_said_if_and_only_if_there_is_no_key_vault_id(judged: Judged) -> None:
+    """Proves that nothing but keyVaultId decides whether a hostname is ours."""
+    expected: list[str] = []
+    actual = breaches(judged, lambda case, v: (v.status is Status.UNMANAGED) == (case.kind == "none"))
+
+    assert expected == actual
+
+
+def test_drift_is_stale_beyond_the_deadline(judged: Judged) -> None:
+    """Proves that the alarm is neither early nor late, and never rests on a failed observation."""
+    expected: list[str] = []
+    actual = breaches(judged, lambda case, v: v.drift == (v.status is Status.STALE and not case.young))
+
+    assert expected == actual
+
+
+def test_the_status_is_the_one_that_the_design_defines(judged: Judged) -> None:
+    """Proves all six statuses against definitions that know no order of rules."""
+    expected: list[str] = []
+    actual = breaches(judged, lambda case, v: v.status is case.status)
+
+    assert expected == actual
+
+
+CAUSED: dict[Reason, Callable[[Case], bool]] = {
+    Reason.SERVED: lambda c: "expiring soon" not in c.certificate,
+    Reason.EXPIRES_SOON: lambda c: "expiring soon" in c.certificate,
+    Reason.SERVICE_UPDATING: lambda c: c.busy and not (c.seen["new"] and c.seen["old"]),
+    Reason.SYNC_IN_FLIGHT: lambda c: c.row == "in flight" and not c.busy,
+    Reason.PARTLY_SERVED: lambda c: bool(c.seen["new"] and c.seen["old"]),
+    Reason.SERVES_OLD_VERSION: lambda c: c.row in {"none", "empty", "another version", "refused"},
+    Reason.SYNC_OVERDUE: lambda c: c.row in {"over, lately", "over", "proven", "failed otherwise"},
+    Reason.GATEWAY_CANNOT_READ_VAULT: lambda c: c.row == "failed on the vault",
+    Reason.SYNC_NOT_SUPPORTED: lambda c: c.row == "not supported",
+    Reason.VERSION_UNUSABLE: lambda c: c.certificate in {"with a short key", "of another content type"},
+    Reason.NAMES_LOST: lambda c: c.certificate == "losing a name" and bool(c.seen["old"]),
+    Reason.ISSUER_CHANGED: lambda c: c.certificate == "self-signed" and bool(c.seen["old"]),
+    Reason.PINNED_VERSION: lambda c: c.kind == "pinned",
+    Reason.CERTIFICATE_DELETED: lambda c: c.certificate in {"deleted", "not found"},
+    Reason.VERSION_DISABLED: lambda c: c.certificate.startswith("disabled"),
+    Reason.VERSION_EXPIRED: lambda c: c.certificate.startswith("enabled, expired"),
+    Reason.VERSION_NOT_YET_VALID: lambda c: c.certificate.startswith("enabled, not yet valid"),
+    Reason.NAME_NOT_COVERED: lambda c: c.certificate.endswith("not covering"),
+    Reason.SERVED_BY_OTHER: lambda c: bool(c.seen["other"]),
+    Reason.VAULT_UNREADABLE: lambda c: not c.sound or bool(c.seen["unclassified"]),
+    Reason.PROBE_FAILED: lambda c: bool(c.seen["failed"] or c.seen["missing"]),
+    Reason.NOT_OBSERVABLE: lambda c: not c.shown,
+    Reason.NOT_FROM_KEY_VAULT: lambda c: c.kind == "none",
+    Reason.OUT_OF_SCOPE: lambda c: c.kind == "out of scope",
+}
+
+
+def test_every_reason_is_given_only_for_its_cause(judged: Judged) -> None:
+    """Proves that nobody is sent to mend what is not broken."""
+    expected: list[str] = []
+    actual = breaches(judged, lambda case, v: CAUSED[v.reason](case))
+
+    assert expected == actual
+
+
+PAIRS = {
+    Status.IN_SYNC: {Reason.SERVED, Reason.EXPIRES_SOON},
+    Status.SYNCING: {Reason.SERVICE_UPDATING, Reason.SYNC_IN_FLIGHT, Reason.PARTLY_SERVED},
+    Status.STALE: {Reason.SERVES_OLD_VERSION, Reason.SYNC_OVERDUE, Reason.GATEWAY_CANNOT_READ_VAULT},
+    Status.BLOCKED: {
+        Reason.PINNED_VERSION,
+        Reason.CERTIFICATE_DELETED,
+        Reason.VERSION_DISABLED,
+        Reason.VERSION_EXPIRED,
+        Reason.VERSION_NOT_YET_VALID,
+        Reason.VERSION_UNUSABLE,
+        Reason.NAME_NOT_COVERED,
+        Reason.NAMES_LOST,
+        Reason.ISSUER_CHANGED,
+        Reason.SYNC_NOT_SUPPORTED,
+        Reason.SERVED_BY_OTHER,
+    },
+    Status.UNKNOWN: {
+        Reason.VAULT_UNREADABLE,
+        Reason.PROBE_FAILED,
+        Reason.NOT_OBSERVABLE,
+        Reason.OUT_OF_SCOPE,
+    },
+    Status.UNMANAGED: {Reason.NOT_FROM_KEY_VAULT, Reason.EXPIRES_SOON},
+}
+
+
+def test_the_pairs_of_status_and_reason_are_those_of_the_table(judged: Judged) -> None:
+    """Proves that every pair that is documented occurs, and no other."""
+    expected = {(status, reason) for status, reasons in PAIRS.items() for reason in reasons}
+    actual = {(v.status, v.reason) for _, v in judged}
+
+    assert expected == actual
+
+
+def test_every_reason_but_internal_error_is_given_in_some_case(judged: Judged) -> None:
+    """Proves that no reason is documented in vain; InternalError is what a bug would give."""
+    expected = set(Reason) - {Reason.INTERNAL_ERROR}
+    actual = {v.reason for _, v in judged}
+
+    assert expected == actual
+
+
+def test_every_rule_is_the_first_to_speak_in_some_case(judged: Judged) -> None:
+    """Proves that no rule is dead or wholly shadowed by those before it."""
+    of_each_kind = {(v.status, v.reason, case.certificate): v.evidence for case, v in judged}
+    classified = [verdict._classify(e, build.NOW, Limits()) for e in of_each_kind.values()]
+    expected = {rule.__name__ for rule in RULES}
+    actual = {next(rule.__name__ for rule in RULES if rule(case)) for case in classified}
+
+    assert expected == actual
+
+
+def test_every_message_names_gateway_and_hostname_and_then_says_something(judged: Judged) -> None:
+    """Proves that a message can be read alone: who, what, and words enough to act on."""
+    start = "apim-contoso api.contoso.com: "
+    expected: list[str] = []
+    actual = breaches(
+        judged,
+        lambda _, v: (
+            v.message.startswith(start)
+            and len(v.message.removeprefix(start).split()) > 4
+            and "None" not in v.message
+            and "  " not in v.message
+            and v.message.isprintable()
+        ),
+    )
+
+    assert expected == actual
