@@ -260,6 +260,8 @@ def served(case: _Case) -> Finding | None:
     if not endpoints or any(met[e] < e.connections for e in endpoints) or case.not_new:
         return None
     seen = f"serves {shorten(case.expected.thumbprint)} on {tally(case.new, case.evidence)}"
+    if case.evidence.sampled:
+        seen += " (settled, so only sampled)"
     left = case.expected.not_after - case.now
     if left > case.limits.expires_soon:
         return Finding(Status.IN_SYNC, Reason.SERVED, f"{seen}.")

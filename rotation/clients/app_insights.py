@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from rotation.model import Event
 from rotation.settings import Identity
-from rotation.telemetry import Event
 
 if TYPE_CHECKING:
     from azure.monitor.opentelemetry.exporter import AzureMonitorLogExporter

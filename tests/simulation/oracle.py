@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from rotation.model import CertificateId, LedgerRow, Mode, Reason, Report, Status, SyncOutcome, Verdict
 from sandbox import world as sandbox
-from tests.simulation.sim import EPOCH, Post, Read, Seen, Shown, Simulation, Trouble, Worker
+from tests.simulation.sim import EPOCH, Post, Read, Seen, Shown, Simulation, Trouble, Worker, versions
 
 LARGEST_SKEW = timedelta(minutes=20)
 A_SECOND = timedelta(seconds=2)
@@ -102,6 +102,7 @@ class Oracle:
         self._forced: dict[tuple[str, int], datetime] = {}
         self._started: dict[tuple[object, ...], list[datetime]] = {}
         self._synced: set[tuple[str, str]] = set()
+        self._proven_in_full: set[tuple[str, str, str]] = set()
         sim.on_store = self._row_stored
 
     # After every pass.
@@ -114,9 +115,20 @@ class Oracle:
             self._violation("I10 a dry run has written", worker.name)
         if report is None:
             self.figures.died += 1
+            self._watch_what_the_dead_saw(worker.seen)
             return
         for verdict in report.verdicts:
             self._watch_verdict(worker.seen, verdict, report.run.now)
+
+    def _watch_what_the_dead_saw(self, seen: Seen) -> None:
+        """A proof that a worker has noted before it died still counts."""
+        for gateway_key, name in seen.shown:
+            service = self._sim.service(gateway_key)
+            hostname = service.hostname(name)
+            assert hostname is not None
+            view = _View(service, hostname, seen, self._sim.clock.now(), None, timedelta())
+            if view.newest and _in_sync(view) is None:
+                self._proven_in_full.add((gateway_key, name, view.newest))
 
     def _watch_verdict(self, seen: Seen, verdict: Verdict, now: datetime) -> None:
         evidence, status = verdict.evidence, verdict.status
@@ -127,11 +139,15 @@ class Oracle:
         self.figures.verdicts[status] = self.figures.verdicts.get(status, 0) + 1
         self.latest[key] = Latest(self._sim.clock.now(), verdict)
         view = _View(service, hostname, seen, now, self._asked.get(key[0]), abs(self._sim.skew))
+        if view.newest and (*key, view.newest) in self._proven_in_full:
+            view.once = verdict.evidence.sampled
         why = _CHECKS[status](view, verdict)
         if status in _ROLLING_OUT and view.partly_rolled_out:
             self.figures.sampled_rollouts += 1
             self.figures.sampled_missed += status is Status.IN_SYNC
         if why is None:
+            if status is Status.IN_SYNC and view.newest:
+                self._proven_in_full.add((*key, view.newest))
             return
         if status is Status.IN_SYNC:
             self.figures.false_in_sync += 1
@@ -207,11 +223,11 @@ class Oracle:
         now, key = self._sim.clock.now(), after.gateway_key
         if after.outcome is SyncOutcome.ASKED and (before is None or before.claim_id != after.claim_id):
             self._asked[key] = now
-            same = before is not None and dict(before.wanted) == dict(after.wanted)
+            same = before is not None and versions(before) == versions(after)
             early = before and before.next_at and now < before.next_at - self._slack
             if same and early and worker.order.mode is not Mode.FORCE:
                 self._violation("I6 an attempt before its time", worker.name, key)
-        if before is None or dict(before.wanted) != dict(after.wanted):
+        if before is None or versions(before) != versions(after):
             return
         given_back = after.outcome is not None and after.outcome.refused
         if after.attempts < before.attempts - given_back:
@@ -336,6 +352,7 @@ class _View:
     shown: Mapping[str, Shown] = field(init=False)
     connections: list[str | None] = field(init=False)
     read: Read | None = None
+    once: bool = False
 
     def __post_init__(self) -> None:
         self.key = self.service.id.lower()
@@ -376,7 +393,7 @@ class _View:
         return self.seen.configured[self.key, self.hostname.host_name] != self.newest
 
 
-def _in_sync(view: _View, _: Verdict) -> str | None:
+def _in_sync(view: _View, _: Verdict | None = None) -> str | None:
     if view.hostname.followed is None or view.newest is None or view.read is None:
         return "nothing readable to be in sync with"
     version, regions, main = view.read.version, view.service.regions, view.service.location
@@ -395,7 +412,7 @@ def _gap(view: _View, region: str, units: int) -> str | None:
         return f"{region} was not looked at"
     if set(shown.connections) != {view.newest}:
         return f"{region} showed something else, or nothing"
-    enough = (1 - 1 / units) ** len(shown.connections) <= CHANCE_OF_MISSING
+    enough = view.once or (1 - 1 / units) ** len(shown.connections) <= CHANCE_OF_MISSING
     return None if enough else f"{len(shown.connections)} connections are too few for {units} units"
 
 

@@ -28,6 +28,7 @@ from rotation.model import (
     LedgerRow,
     Mode,
     Observation,
+    Pause,
     ProbeFailure,
     ProbeFault,
     Report,
@@ -165,7 +166,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             while self._ready or not all(task.done() for task in tasks):
                 if self._scheduled:
                     self._fire()
-                self._ready.popleft()._run()
+                handle = self._ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
         finally:
             self._scheduled.clear()
             _set_running_loop(None)
@@ -173,7 +176,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _fire(self) -> None:
         """Put timers that are due among what is ready; wait for the first where nothing else is."""
-        if not self._ready:
+        while self._scheduled and self._scheduled[0].cancelled():
+            heapq.heappop(self._scheduled)
+        if self._scheduled and not self._ready:
             self._clock.reach(EPOCH + timedelta(seconds=self._scheduled[0].when()))
         while self._scheduled and self._scheduled[0].when() <= self.time():
             self._ready.append(heapq.heappop(self._scheduled))
@@ -331,7 +336,7 @@ class SimGateways:
             at=sim.clock.now(),
             gateway_key=gateway.key,
             claimed=claim is not None and claim.outcome is SyncOutcome.ASKED,
-            wanted=tuple(sorted(claim.wanted.items())) if claim else (),
+            wanted=versions(claim) if claim else (),
             forced=self._worker.order.mode is Mode.FORCE,
             started=False,
             refused=False,
@@ -450,18 +455,14 @@ class SimLedger:
     async def read(self, gateway_keys: Iterable[str]) -> dict[str, LedgerRow]:
         """The rows, a new one for each gateway that has none."""
         sim = self._sim
-        await self._worker.call(0.05)
-        if sim.away("ledger") or sim.strikes(Trouble.LEDGER_READ):
-            raise LedgerUnavailableError("away")
+        await self._reach(Trouble.LEDGER_READ)
         self._worker.done()
         return {key: sim.rows.get(key) or LedgerRow(key) for key in gateway_keys}
 
     async def write(self, row: LedgerRow) -> LedgerRow:
         """Compare and swap."""
         sim, key = self._sim, row.gateway_key
-        await self._worker.call(0.05)
-        if sim.away("ledger") or sim.strikes(Trouble.LEDGER_WRITE):
-            raise LedgerUnavailableError("away")
+        await self._reach(Trouble.LEDGER_WRITE)
         before = sim.rows.get(key)
         if row.etag != (before.etag if before else None):
             self._worker.done()
@@ -476,6 +477,33 @@ class SimLedger:
             raise LedgerUnavailableError("stored, but nobody says so")
         self._worker.done()
         return stored
+
+    async def known(self) -> frozenset[str]:
+        """The keys of all rows."""
+        await self._reach(Trouble.LEDGER_READ)
+        return frozenset(self._sim.rows)
+
+    async def forget(self, row: LedgerRow) -> None:
+        """Remove a row, if it is still the same."""
+        await self._reach(Trouble.LEDGER_WRITE)
+        before = self._sim.rows.get(row.gateway_key)
+        if before is None or row.etag != before.etag:
+            raise LedgerConflictError(row.gateway_key)
+        del self._sim.rows[row.gateway_key]
+        self._worker.done()
+
+    async def paused(self) -> Pause | None:
+        """The kill switch."""
+        return self._sim.pause
+
+    async def set_pause(self, pause: Pause | None) -> None:
+        """Turn the kill switch on or off."""
+        self._sim.pause = pause
+
+    async def _reach(self, trouble: Trouble) -> None:
+        await self._worker.call(0.05)
+        if self._sim.away("ledger") or self._sim.strikes(trouble):
+            raise LedgerUnavailableError("away")
 
     async def save_report(self, report: Mapping[str, object]) -> None:
         """Not a concern here."""
@@ -492,7 +520,7 @@ class SimProbe:
         self._worker = worker
         self._sim = worker.sim
 
-    async def __call__(self, endpoints: Sequence[Endpoint]) -> Sequence[Observation]:
+    async def __call__(self, endpoints: Sequence[Endpoint], *, within: timedelta) -> Sequence[Observation]:  # noqa: ARG002
         """Every connection of every endpoint, in order."""
         await self._worker.call(self._sim.random.uniform(0.5, 4))
         seen = [o for endpoint in endpoints for o in self._look(endpoint)]
@@ -518,6 +546,11 @@ class SimProbe:
         per_region = self._worker.seen.shown.setdefault((service.id.lower(), endpoint.hostname), {})
         per_region[region] = Shown(tuple(shown), units)
         return observations
+
+
+def versions(row: LedgerRow) -> tuple[tuple[str, str], ...]:
+    """What a row's syncs were for; a version that is enabled again starts afresh."""
+    return tuple(sorted((url, f"{wanted.version} {wanted.since}") for url, wanted in row.wanted.items()))
 
 
 def ports(worker: Worker) -> World:
@@ -547,6 +580,7 @@ class Simulation:
         self.world = sandbox.World(self.clock)
         self.world.ca = LeanAuthority()
         self.rows: dict[str, LedgerRow] = {}
+        self.pause: Pause | None = None
         self.posts: list[Post] = []
         self.waits: dict[str, Wait] = {}
         self.skew = timedelta()
@@ -569,7 +603,7 @@ class Simulation:
         self._services: dict[str, sandbox.Service] = {}
         self._places: dict[str, tuple[sandbox.Service, str]] = {}
         self._gateways: dict[tuple[object, ...], Gateway] = {}
-        self._leaves: dict[tuple[str, str, str], ServedCertificate] = {}
+        self._leaves: dict[tuple[Endpoint, str], ServedCertificate] = {}
         self._versions: dict[tuple[str, datetime, bool], CertificateVersion] = {}
         self._units: dict[tuple[int, str, str], tuple[datetime, tuple[str, ...]]] = {}
         self._described: dict[int, tuple[datetime, Gateway | None]] = {}
@@ -760,7 +794,7 @@ class Simulation:
 
     def leaf(self, endpoint: Endpoint, thumbprint: str) -> ServedCertificate:
         """A handshake that shows a leaf."""
-        key = (endpoint.host, endpoint.hostname, thumbprint)
+        key = (endpoint, thumbprint)
         if key not in self._leaves:
             self._leaves[key] = ServedCertificate(
                 endpoint=endpoint,
