@@ -56,27 +56,29 @@ class Resync:
 
 def read_resync(content_type: str, body: bytes, vault_suffix: str) -> Resync | Problem:
     """The scope and mode that the body of POST /api/resync asks for."""
-    fields = _fields(content_type, body)
+    example = '{"hostname": "api.contoso.com", "dry_run": true}'
+    fields = _fields(content_type, body, example)
     if isinstance(fields, Problem):
         return fields
     try:
         return Resync(_scope(fields, vault_suffix), _mode(fields), _overrides(fields))
     except ValueError as error:
-        return _bad(error, '{"hostname": "api.contoso.com", "dry_run": true}')
+        return _bad(error, example)
 
 
 def read_pause(content_type: str, body: bytes, now: datetime) -> Pause | Problem:
     """The kill switch that the body of POST /api/pause turns on."""
-    fields = _fields(content_type, body)
+    example = '{"reason": "change freeze"}'
+    fields = _fields(content_type, body, example)
     if isinstance(fields, Problem):
         return fields
     reason = fields.get("reason")
     if set(fields) != {"reason"} or not isinstance(reason, str) or not clean(reason).strip():
-        return _bad(ValueError("'reason' is the only field, and says why"), '{"reason": "change freeze"}')
+        return _bad(ValueError("'reason' is the only field, and says why"), example)
     return Pause(now, clean(reason).strip())
 
 
-def _fields(content_type: str, body: bytes) -> Mapping[str, object] | Problem:
+def _fields(content_type: str, body: bytes, example: str) -> Mapping[str, object] | Problem:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send Content-Type: application/json.")
     if len(body) > LARGEST_BODY:
@@ -84,8 +86,8 @@ def _fields(content_type: str, body: bytes) -> Mapping[str, object] | Problem:
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
-        return _bad(error, "{}")
-    return fields if isinstance(fields, dict) else _bad(ValueError("the body is not an object"), "{}")
+        return _bad(error, example)
+    return fields if isinstance(fields, dict) else _bad(ValueError("the body is not an object"), example)
 
 
 def _bad(error: Exception, example: str) -> Problem:

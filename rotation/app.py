@@ -10,7 +10,7 @@ from functools import partial
 
 from rotation import report as reports
 from rotation import telemetry
-from rotation.clients.app_insights import AppInsights
+from rotation.clients.app_insights import AppInsights, Result
 from rotation.clients.sqlite_ledger import SqliteLedger
 from rotation.model import Choice, Event, Mode, Reason, Report, Scope, Trigger
 from rotation.reconcile import Ledger, LedgerUnavailableError, World, deliver, reconcile
@@ -49,8 +49,8 @@ class App:
             _tell_log(report)
             if scope == Scope():
                 await self._keep(report)
-            tell = partial(self._tell_app_insights, trace_parent=trace_parent)
-            await tell(telemetry.events(report))
+            results: list[Result] = [*telemetry.events(report), *telemetry.availability(report)]
+            tell = partial(self._tell_app_insights, results, trace_parent)
             await deliver(self.world.ledger, report.rows.values(), tell)
         return report
 
@@ -60,14 +60,16 @@ class App:
         except LedgerUnavailableError as error:
             _log.warning("The report could not be kept for /api/status: %s", error)
 
-    async def _tell_app_insights(self, events: Sequence[Event], trace_parent: str | None) -> bool:
-        """What Application Insights refuses goes to the host's log, a second road there."""
+    async def _tell_app_insights(
+        self, results: Sequence[Result], trace_parent: str | None, waiting: Sequence[Event]
+    ) -> bool:
+        """The results of this pass go to the host's log where they are refused; what waits, waits on."""
         if self.insights is None:
             return True
-        accepted = await self.insights.write(events, trace_parent)
+        accepted = await self.insights.write([*waiting, *results], trace_parent)
         if not accepted:
-            for event in events:
-                _log.error("Application Insights did not accept %s", json.dumps(asdict(event)))
+            for result in results:
+                _log.error("Application Insights did not accept %s", json.dumps(asdict(result)))
         return accepted
 
 

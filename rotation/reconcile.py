@@ -115,7 +115,7 @@ class Ledger(Protocol):
         """The keys of all gateways that have a row."""
 
     async def forget(self, row: LedgerRow) -> None:
-        """Remove a row whose etag is still the newest."""
+        """Remove a row whose etag is still the newest; one that is gone already is no conflict."""
 
     async def paused(self) -> Pause | None:
         """The kill switch, None where it is off."""
@@ -247,7 +247,7 @@ async def deliver(
 ) -> None:
     """Tell what waits in these rows' outboxes, and strike it out once it is accepted: at least once."""
     full = [row for row in rows if row.outbox and row.etag]
-    if not full or not await tell([event for row in full for event in row.outbox]):
+    if not await tell([event for row in full for event in row.outbox]):
         return
     emptied = [history.told(row, (event.event_id for event in row.outbox)) for row in full]
     await _write_each(ledger, emptied)

@@ -3,8 +3,8 @@
 docs/telemetry.md describes every one of them. Values are scalars, because the exporter writes str(value).
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -36,12 +36,45 @@ RUN_COMPLETED = "RunCompleted"
 LONGEST_MESSAGE = 500
 """Of an event that waits in a ledger row, which has to fit into Table storage."""
 
+_RIGHT = frozenset({Status.IN_SYNC, Status.SYNCING, Status.UNMANAGED})
 _SECONDS_PER_DAY = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """An availability result: what the Availability blade and its metric are made of."""
+
+    name: str
+    location: str
+    success: bool
+    message: str
+    seconds: float
+    properties: Mapping[str, str]
 
 
 def events(report: Report) -> list[Event]:
     """What a pass tells once: an event per verified binding, and one for the run."""
     return [*(_verified(report, verdict) for verdict in report.verdicts), _run(report)]
+
+
+def availability(report: Report) -> list[Availability]:
+    """A result per binding and region of which something was read: a success where the leaf is right."""
+    return [
+        Availability(
+            name=f"{verdict.evidence.binding.hostname} @ {verdict.evidence.gateway.name}",
+            location=region,
+            success=verdict.status in _RIGHT,
+            message=verdict.message,
+            seconds=report.duration_seconds,
+            properties=_common(report.run) | _gateway(verdict.evidence.gateway),
+        )
+        for verdict in report.verdicts
+        for region in dict.fromkeys(
+            seen.endpoint.region
+            for seen in verdict.evidence.observations
+            if isinstance(seen, ServedCertificate)
+        )
+    ]
 
 
 def verdict_changed(run: Pass, verdict: Verdict, before: LastVerdict | None) -> Event:
@@ -153,6 +186,8 @@ def _verified(report: Report, verdict: Verdict) -> Event:
         "served": ",".join(sorted({s.thumbprint for s in served})[:5]),
         "distrust": ",".join(sorted({s.distrust for s in served if s.distrust})[:5]),
     }
+    if served:
+        properties |= _proof(served[0])
     measurements = {"connections": float(len(evidence.observations)), "connections_read": float(len(served))}
     if isinstance(expected, CertificateVersion):
         properties |= {"expected": expected.thumbprint, "expected_version": expected.version}
@@ -161,6 +196,24 @@ def _verified(report: Report, verdict: Verdict) -> Event:
     if ends := [s.not_after for s in served if s.not_after]:
         measurements["days_to_expiry"] = (min(ends) - now).total_seconds() / _SECONDS_PER_DAY
     return Event(CERTIFICATE_VERIFIED, properties, measurements)
+
+
+def _proof(leaf: ServedCertificate) -> dict[str, str]:
+    """The record of one connection, and how to make the same one by hand."""
+    place = leaf.endpoint
+    return {
+        "served_sha256": leaf.sha256,
+        "served_serial": leaf.serial,
+        "served_issuer": leaf.issuer,
+        "served_not_after": _text(leaf.not_after),
+        "peer_address": leaf.address,
+        "region": place.region,
+        "tls_version": leaf.tls_version,
+        "openssl": (
+            f"openssl s_client -connect {leaf.address} -servername {place.sni} </dev/null"
+            " | openssl x509 -noout -fingerprint -sha1 -serial -issuer -enddate"
+        ),
+    }
 
 
 def _run(report: Report) -> Event:

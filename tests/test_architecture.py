@@ -169,6 +169,7 @@ def test_function_app_imports_at_its_top_only_what_is_light() -> None:
     top.body = [node for node in top.body if isinstance(node, ast.Import | ast.ImportFrom)]
     expected = {
         "azure.functions",
+        "rotation.model.Pause",
         "rotation.model.clean",
         "rotation.settings.Mistakes",
         "rotation.settings.schedule",

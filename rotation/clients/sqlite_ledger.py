@@ -95,8 +95,10 @@ class SqliteLedger:
 
     def _forget(self, row: LedgerRow) -> None:
         statement = "DELETE FROM attempts WHERE gateway = ? AND etag = ?"
+        there = "SELECT 1 FROM attempts WHERE gateway = ?"
         with self._open() as database:
-            if database.execute(statement, (row.gateway_key, int(row.etag or 0))).rowcount != 1:
+            gone = database.execute(statement, (row.gateway_key, int(row.etag or 0))).rowcount == 1
+            if not gone and database.execute(there, (row.gateway_key,)).fetchone():
                 raise LedgerConflictError(row.gateway_key)
 
     def _paused(self) -> Pause | None:

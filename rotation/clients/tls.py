@@ -58,7 +58,9 @@ class TlsProbe:
         # The loop's own pool has six threads on two cores: many slow names would time out just by queueing.
         self._resolver = ThreadPoolExecutor(NAMES_AT_ONCE, "resolve")
 
-    async def __call__(self, endpoints: Sequence[Endpoint], *, within: timedelta = timedelta(minutes=2)) -> list[Observation]:
+    async def __call__(
+        self, endpoints: Sequence[Endpoint], *, within: timedelta = timedelta(minutes=2)
+    ) -> list[Observation]:
         """One observation for each fresh connection that an endpoint asks for; failures are values."""
         until = asyncio.get_running_loop().time() + within.total_seconds()
         places = {(e.host.lower(), e.port) for e in endpoints}

@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from rotation.model import CertificateId, LedgerRow, Mode, Reason, Report, Status, SyncOutcome, Verdict
+from rotation.model import (
+    CertificateId,
+    LedgerRow,
+    Mode,
+    Reason,
+    Report,
+    Status,
+    SyncOutcome,
+    Trigger,
+    Verdict,
+)
 from sandbox import world as sandbox
 from tests.simulation.sim import EPOCH, Post, Read, Seen, Shown, Simulation, Trouble, Worker, versions
 
@@ -111,7 +121,8 @@ class Oracle:
         """Judge a pass that has ended, and what it has done to the world."""
         self.figures.passes += 1
         self._watch_posts(worker)
-        if worker.order.mode is Mode.OBSERVE and (worker.posts or worker.writes):
+        by_hand = worker.order.trigger is Trigger.HAND
+        if worker.order.mode is Mode.OBSERVE and (worker.posts or (by_hand and worker.writes)):
             self._violation("I10 a dry run has written", worker.name)
         if report is None:
             self.figures.died += 1

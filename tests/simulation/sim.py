@@ -49,6 +49,7 @@ Ts = TypeVarTuple("Ts")
 EPOCH = datetime(2026, 3, 2, tzinfo=UTC)
 TIMER_BUDGET = timedelta(seconds=240)
 EVENT_BUDGET = timedelta(seconds=20)
+EVENT_PASS = timedelta(seconds=15)
 SUFFIX = "vault.azure.net"
 EVERYTHING = Scope()
 ALLOWED_VAULTS = frozenset({f"kv-mine.{SUFFIX}", f"kv-other.{SUFFIX}"})
@@ -267,6 +268,7 @@ class Worker:
         self.claims: dict[str, LedgerRow] = {}
         self._points = 0
         self._dies_at = dies_at
+        self.budget = EVENT_PASS if budget else timedelta(days=1)
         self._until = sim.clock.now() + budget if budget else None
 
     async def call(self, seconds: float) -> None:
@@ -563,6 +565,7 @@ def ports(worker: Worker) -> World:
         probe=SimProbe(worker),
         now=lambda: sim.clock.now() + sim.skew,
         limits=Limits(),
+        event_budget=worker.budget,
     )
 
 
