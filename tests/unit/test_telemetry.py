@@ -1,8 +1,11 @@
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+import jsonschema
 import pytest
 
 from rotation.model import (
@@ -30,6 +33,7 @@ from rotation.telemetry import (
 from tests.unit import build
 from tests.unit.build import FOREIGN, NEW, NOW, OLD, evidence, failed, served
 
+ROOT = Path(__file__).resolve().parents[2]
 THREE = build.binding(endpoints=(build.endpoint(connections=3),))
 UNMANAGED = build.verdict(Status.UNMANAGED, of=evidence(served(), of=build.binding(of=None)))
 LOST = build.verdict(
@@ -168,6 +172,18 @@ FIELDS = {
         },
     ),
 }
+
+
+def test_every_event_is_as_the_published_schema_says() -> None:
+    """Proves that others can build upon it: it allows no field that it does not name."""
+    schema = json.loads((ROOT / "docs/telemetry.schema.json").read_text(encoding="utf-8"))
+    told = [*events(FULL), *events(build.report([build.verdict(Status.IN_SYNC)])), *ONCE.values()]
+
+    assert set(FIELDS) == {event["title"] for event in schema["oneOf"]} == {event.name for event in told}
+    for event in told:
+        jsonschema.validate(
+            {"name": event.name, "properties": event.properties, "measurements": event.measurements}, schema
+        )
 
 
 @pytest.mark.parametrize(("name", "expected"), FIELDS.items(), ids=FIELDS)
