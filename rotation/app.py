@@ -51,7 +51,7 @@ class App:
                 await self._keep(report)
             results: list[Result] = [*telemetry.events(report), *telemetry.availability(report)]
             tell = partial(self._tell_app_insights, results, trace_parent)
-            await deliver(self.world.ledger, report.rows.values(), tell)
+            await deliver(self.world.ledger, report, tell)
         return report
 
     async def _keep(self, report: Report) -> None:

@@ -549,6 +549,11 @@ class Pass:
     now: datetime
     overrides: frozenset[Reason] = frozenset()
 
+    @property
+    def dry(self) -> bool:
+        """A look by hand that leaves no trace, not even in the ledger."""
+        return self.mode is Mode.OBSERVE and self.trigger is Trigger.HAND
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

@@ -199,7 +199,7 @@ async def reconcile(
     gateways = select(inventory.gateways, scope)
     references = (b.reference for gateway in gateways for b in gateway.bindings)
     (rows, pause, problems), expected = await asyncio.gather(
-        _read_ledger(world.ledger, inventory.gateways),
+        _read_ledger(world.ledger, inventory.gateways, time_is),
         _read_each(
             world.certificates.current,
             (r.certificate for r in references if r),
@@ -215,7 +215,7 @@ async def reconcile(
         of_gateway[verdict.evidence.gateway.key].append(verdict)
 
     noted = dict(rows)
-    if remembers := mode is not Mode.OBSERVE or trigger is not Trigger.HAND:
+    if not run.dry:
         noted |= {g.key: history.note(rows[g.key], of_gateway[g.key], run) for g in gateways if g.key in rows}
     brakes = replace(world.brakes, pause=pause)
     decided = [decide(g, of_gateway[g.key], noted.get(g.key), run, brakes) for g in gateways]
@@ -223,7 +223,7 @@ async def reconcile(
 
     acted, missing = await asyncio.gather(
         asyncio.gather(*(_act(work, decision) for decision in planned)),
-        _miss(work, inventory) if remembers and not problems else _nobody_missing(),
+        _miss(work, inventory) if not (run.dry or problems) else _nobody_missing(),
     )
     stored = {row.gateway_key: row for _, row in acted if row}
     synced = {d.gateway.key for d, _ in acted if d.choice is Choice.SYNC}
@@ -242,11 +242,9 @@ async def reconcile(
     )
 
 
-async def deliver(
-    ledger: Ledger, rows: Iterable[LedgerRow], tell: Callable[[Sequence[Event]], Awaitable[bool]]
-) -> None:
-    """Tell what waits in these rows' outboxes, and strike it out once it is accepted: at least once."""
-    full = [row for row in rows if row.outbox and row.etag]
+async def deliver(ledger: Ledger, report: Report, tell: Callable[[Sequence[Event]], Awaitable[bool]]) -> None:
+    """Tell what waits in the rows' outboxes, and strike it out once it is accepted: at least once."""
+    full = [row for row in report.rows.values() if row.outbox and row.etag and not report.run.dry]
     if not await tell([event for row in full for event in row.outbox]):
         return
     emptied = [history.told(row, (event.event_id for event in row.outbox)) for row in full]
@@ -262,12 +260,15 @@ async def _discover(gateways: Gateways, time_is: _Time) -> Inventory:
 
 
 async def _read_ledger(
-    ledger: Ledger, gateways: Sequence[Gateway]
+    ledger: Ledger, gateways: Sequence[Gateway], time_is: _Time
 ) -> tuple[dict[str, LedgerRow], Pause | None, tuple[str, ...]]:
     try:
-        rows, pause = await asyncio.gather(ledger.read(g.key for g in gateways), ledger.paused())
+        async with asyncio.timeout_at(time_is.at(READ_BY)):
+            rows, pause = await asyncio.gather(ledger.read(g.key for g in gateways), ledger.paused())
     except LedgerUnavailableError as error:
         return {}, None, (f"The attempt ledger could not be read, so nothing is synced: {error}",)
+    except TimeoutError:
+        return {}, None, ("The attempt ledger did not answer in time, so nothing is synced.",)
     return rows, pause, ()
 
 

@@ -420,6 +420,8 @@ class Service:
         self.tls_faults: dict[str, TlsFault | str] = {}
         self.instead: dict[str, Leaf] = {}
         self.accepts_with: Literal[200, 202] = 202
+        self.offers_sync = True
+        self.one_failure_fails_all = True
         self.sets_updating = True
         self.configured_when: Literal["update_ends", "at_once"] = "update_ends"
         self._can_read_vault = Timeline(world.clock, value=True)
@@ -517,6 +519,12 @@ class Service:
                 )
         return None
 
+    def _fails(self, certificate: Certificate, moment: datetime) -> bool:
+        """Whether an update leaves a certificate as it was."""
+        if self.one_failure_fails_all:
+            return self.failure(moment) is not None
+        return not (self._can_read_vault.at(moment) and certificate.readable_at(moment))
+
     def guid(self, purpose: str) -> str:
         """A GUID of this service, always the same for the same purpose."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.id}#{purpose}"))
@@ -553,7 +561,7 @@ class Service:
         """When a certificate is read from Key Vault, the failures left out."""
         for update in self.updates:
             at = update.began if early else update.ends
-            if update.reads_vault and self.failure(at) is None:
+            if update.reads_vault and not self._fails(certificate, at):
                 yield at
         if self.self_sync_after is not None:
             for changed in certificate.changed:

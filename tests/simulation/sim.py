@@ -23,6 +23,7 @@ from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
     Endpoint,
+    Event,
     Gateway,
     Inventory,
     LedgerRow,
@@ -39,7 +40,7 @@ from rotation.model import (
     Trigger,
     UnreadableCause,
 )
-from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, World, reconcile
+from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, World, deliver, reconcile
 from rotation.verdict import Limits
 from sandbox import world as sandbox
 from sandbox.certificates import CertificateAuthority, Leaf
@@ -76,6 +77,8 @@ class Trouble(StrEnum):
     PROBE_FAILS = "a connection fails"
     LEDGER_READ = "the ledger cannot be read"
     LEDGER_WRITE = "the ledger cannot be written"
+    INSIGHTS_REFUSE = "Application Insights accepts nothing"
+    INSIGHTS_LOST_ANSWER = "Application Insights accepts, and its answer is lost"
     LEDGER_LOST_ANSWER = "the ledger stores, and its answer is lost"
     KILL = "the worker is killed"
     RACE = "two workers at once"
@@ -191,6 +194,7 @@ class Read:
 
     version: sandbox.Version
     readable: bool
+    enabled: bool
     deleted: bool
     available: datetime
     answer: Trouble | None
@@ -282,6 +286,18 @@ class Worker:
         if self._until and self.sim.clock.now() > self._until:
             self._die("its budget is spent")
         self._point()
+
+    async def tell(self, events: Sequence[Event]) -> bool:
+        """Application Insights, as far as it is there."""
+        await self.call(0.2)
+        if self.sim.away("insights") or self.sim.strikes(Trouble.INSIGHTS_REFUSE):
+            return False
+        for event in events:
+            self.sim.told.setdefault(event.event_id, []).append(self.sim.clock.now())
+        if self.sim.strikes(Trouble.INSIGHTS_LOST_ANSWER):
+            return False
+        self.done()
+        return True
 
     def done(self) -> None:
         """The way back: whatever was to be done there is done."""
@@ -384,17 +400,20 @@ class SimGateways:
                 self._maybe_begin(service, post)
                 sim.clock.advance(timedelta(seconds=seconds))
                 return SyncAnswer(SyncOutcome.UNKNOWN, trouble)
-        if not self._begin(service, post):
+        if not service.offers_sync or not self._begin(service, post):
             post.refused = True
-            return SyncAnswer(SyncOutcome.BUSY, "HTTP 409 ServiceLocked")
-        url = f"{service.id.lower()}#{len(service.updates) - 1}"
-        return SyncAnswer(SyncOutcome.ACCEPTED, "HTTP 202", operation_url=url)
+            outcome = SyncOutcome.BUSY if service.offers_sync else SyncOutcome.NOT_SUPPORTED
+            return SyncAnswer(outcome, "HTTP 409 ServiceLocked" if service.offers_sync else "HTTP 404")
+        url = f"{service.id.lower()}#{len(service.updates) - 1}" if service.accepts_with == 202 else None
+        return SyncAnswer(SyncOutcome.ACCEPTED, f"HTTP {service.accepts_with}", operation_url=url)
 
     def _maybe_begin(self, service: sandbox.Service, post: Post) -> None:
         if self._sim.random.random() < 0.5:
             self._begin(service, post)
 
     def _begin(self, service: sandbox.Service, post: Post) -> bool:
+        if not service.offers_sync:
+            return False
         try:
             service.begin_sync()
         except sandbox.ServiceLockedError:
@@ -422,6 +441,7 @@ class SimVaults:
         self._worker.seen.read[certificate] = Read(
             version=newest,
             readable=newest.enabled and not found.deleted,
+            enabled=newest.enabled,
             deleted=bool(found.deleted),
             available=max(newest.created, newest.updated),
             answer=answer,
@@ -584,6 +604,7 @@ class Simulation:
         self.world.ca = LeanAuthority()
         self.rows: dict[str, LedgerRow] = {}
         self.pause: Pause | None = None
+        self.told: dict[str, list[datetime]] = {}
         self.posts: list[Post] = []
         self.waits: dict[str, Wait] = {}
         self.skew = timedelta()
@@ -593,7 +614,7 @@ class Simulation:
         self.struck: dict[Trouble, int] = {}
         self.last_trouble = EPOCH
         self.story: list[str] | None = None
-        self.agenda: list[tuple[datetime, int, Callable[[], None]]] = []
+        self.agenda: list[tuple[datetime, int, Callable[[], object]]] = []
         self.round_robin = False
         self.opaque_etags = True
         self.retries_writes = False
@@ -637,7 +658,10 @@ class Simulation:
         return found
 
     async def _pass(self, worker: Worker) -> Report:
-        return await reconcile(ports(worker), worker.order.scope, worker.order.mode, worker.order.trigger)
+        world, order = ports(worker), worker.order
+        report = await reconcile(world, order.scope, order.mode, order.trigger)
+        await deliver(world.ledger, report, worker.tell)
+        return report
 
     # Weather.
 
@@ -686,7 +710,7 @@ class Simulation:
 
     # What happens in the world.
 
-    def at(self, moment: datetime, deed: Callable[[], None]) -> None:
+    def at(self, moment: datetime, deed: Callable[[], object]) -> None:
         """Have something happen at a moment."""
         heapq.heappush(self.agenda, (moment, next(self._numbers), deed))
 
