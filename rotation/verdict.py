@@ -75,10 +75,10 @@ class _Case:
 
     @property
     def within_deadline(self) -> bool:
-        """Whether waiting is still reasonable: counted from the version, or from our last sync for it."""
+        """Whether waiting is still reasonable: counted from the version, or from our first sync for it."""
         since = self.expected.available_since
         row = self.evidence.row
-        if row and row.asked_at and row.asked_for(self.expected):
+        if row and row.asked_at and row.asked_for(self.expected) and row.attempts == 1:
             since = max(since, row.asked_at)
         return self.now - since <= self.limits.drift_after
 
@@ -301,6 +301,8 @@ def sync_in_flight(case: _Case) -> Finding | None:
     row = case.evidence.row
     ended = case.evidence.operation_error is not None
     if ended or not row or not row.asked_for(case.expected) or not row.in_flight(case.now):
+        return None
+    if not case.within_deadline:
         return None
     return Finding(
         Status.SYNCING,
