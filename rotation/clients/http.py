@@ -79,9 +79,9 @@ class _Bounded(aiohttp.ClientResponse):
         if self._body is None:
             try:
                 self._body = await self._counted()
-            except BaseException:
-                self.close()
-                raise
+            finally:
+                if self._body is None:
+                    self.close()
         return self._body
 
     async def _counted(self) -> bytes:

@@ -11,10 +11,11 @@ from azure.core.pipeline import AsyncPipeline, PipelineContext, PipelineRequest
 from azure.core.rest import HttpRequest
 
 from rotation.clients.http import MOST_BYTES, OnlyHost, open_session, tls_context, transport
+from rotation.model import CertificateId, CertificateUnreadable, SyncOutcome, UnreadableCause
 from sandbox.azure import Azure
-from sandbox.world import Fault, Server
+from sandbox.world import Certificate, Fault, Server
 from tests.clients import farm
-from tests.clients.cloud import all_closed, requests, routes
+from tests.clients.cloud import all_closed, discover, requests, routes, sync, with_key_vault
 
 Route = Mapping[tuple[str, int], tuple[str, int]]
 
@@ -285,3 +286,52 @@ def test_an_announced_size_is_believed_before_a_byte_is_read() -> None:
 
     with pytest.raises(ValueError, match="the answer is larger than 8 MiB"):
         ask(answer)
+
+
+TOO_LARGE = bytes(MOST_BYTES + 1)
+
+
+def test_arm_and_key_vault_take_it_as_malformed(azure: Azure, certificate: Certificate) -> None:
+    """A failed observation is a value, for each client that shares the session."""
+    azure.world.graph.denied = True
+    azure.world.faults += [
+        Fault(Server.ARM, "/service$", status=200, body=TOO_LARGE, times=None),
+        Fault(Server.VAULT, status=200, body=TOO_LARGE, times=None),
+    ]
+    vault = CertificateId(certificate.vault.host, certificate.name)
+
+    inventory = discover(azure)
+    unreadable = with_key_vault(azure, lambda key_vault: key_vault.current(vault))
+
+    assert isinstance(unreadable, CertificateUnreadable)
+    assert (UnreadableCause.MALFORMED, "the answer is larger than 8 MiB") == (
+        unreadable.cause,
+        unreadable.detail,
+    )
+    assert ["the answer is larger than 8 MiB" in problem for problem in inventory.problems] == [True]
+
+
+def test_what_key_vault_says_of_a_deleted_certificate_may_be_malformed_too(
+    azure: Azure, certificate: Certificate
+) -> None:
+    """It is missing in any case."""
+    azure.world.faults.append(Fault(Server.VAULT, "/deletedcertificates/", status=200, body=TOO_LARGE))
+    missing = CertificateId(certificate.vault.host, "no-such")
+
+    unreadable = with_key_vault(azure, lambda key_vault: key_vault.current(missing))
+
+    assert isinstance(unreadable, CertificateUnreadable)
+    assert UnreadableCause.NOT_FOUND == unreadable.cause
+
+
+def test_a_sync_whose_answer_is_too_large_was_accepted_all_the_same(azure: Azure) -> None:
+    """Its status was read before its body."""
+    service = azure.world.add_service("apim-prod")
+    azure.world.faults.append(Fault(Server.ARM, "refreshHostnames", status=202, body=TOO_LARGE))
+
+    answer = sync(azure, service)
+
+    assert (SyncOutcome.ACCEPTED, "no readable answer (the answer is larger than 8 MiB)") == (
+        answer.outcome,
+        answer.detail,
+    )
