@@ -286,6 +286,9 @@ class Gateway:
     """A thing that terminates TLS. `id` is its ARM id; compare `key`, ARM ids ignore case.
 
     Its tags may exclude it, pause its syncs, or put it in a later ring: rings are synced in their order.
+    `listed`: known from Resource Graph only, which may be minutes old. `as_of` is ARM's clock when the
+    service itself was read, None where it is known from a list. `advisory` is what Azure Advisor says about
+    its certificates, a report that no verdict rests on.
     """
 
     id: str
@@ -298,6 +301,9 @@ class Gateway:
     excluded: bool = False
     paused: bool = False
     ring: int = 0
+    listed: bool = False
+    as_of: datetime | None = None
+    advisory: str | None = None
 
     @property
     def key(self) -> str:

@@ -81,7 +81,9 @@ def test_a_renewal_on_many_services_is_spread_over_time() -> None:
             stage.tick()
             assert expected == sum(syncs(services))
         assert 1 == max(syncs(services))
-        assert 7 == len([r for r in world.requests if r.server == Server.ARM and r.method == "POST"])
+        assert 7 == len(
+            [r for r in world.requests if r.server == Server.ARM and r.path.endswith("/refreshHostnames")]
+        )
 
 
 @pytest.mark.parametrize(("setting", "expected"), [("", [0]), ("never", [0]), ("always", [1])])

@@ -196,7 +196,8 @@ def test_observe_mode_never_syncs_whatever_is_asked() -> None:
         assert "observe" == stage.status()["settings"]["mode"]
 
         assert [] == service.syncs
-        assert [] == [r for r in world.requests if r.server == Server.ARM and r.method != "GET"]
+        asked = [r for r in world.requests if r.server == Server.ARM and r.method != "GET"]
+        assert {"/providers/Microsoft.ResourceGraph/resources"} == {r.path for r in asked}
 
 
 def test_wrong_settings_are_all_reported_by_every_function_and_nothing_is_called() -> None:
