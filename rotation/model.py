@@ -510,6 +510,7 @@ class Choice(StrEnum):
     SYNC = "Sync"
     NOTHING_STALE = "NothingStale"
     OBSERVE_ONLY = "ObserveOnly"
+    NOT_READ = "NotRead"
     BUSY = "Busy"
     VETOED = "Vetoed"
     PAUSED = "Paused"

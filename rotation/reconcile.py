@@ -50,6 +50,9 @@ from rotation.plan import decide, settle
 from rotation.verdict import Limits, judge
 
 READS_AT_ONCE = 16
+MOST_GATEWAYS_READ = 250
+"""In a pass: what ARM allows at once per subscription and identity, before it refills 25 a second."""
+
 WRITES_AT_ONCE = 16
 SYNCS_AT_ONCE = 4
 
@@ -77,6 +80,9 @@ class Gateways(Protocol):
 
     async def discover(self) -> Inventory:
         """Everything of this kind in the subscriptions in scope."""
+
+    async def read(self, gateway: Gateway) -> Gateway | str:
+        """A gateway itself, as it is now, or why it cannot be read."""
 
     async def sync(self, gateway: Gateway) -> SyncAnswer:
         """Tell a gateway to re-read its certificates; does not wait until it has."""
@@ -196,17 +202,12 @@ async def reconcile(
     inventory = await _discover(world.gateways, time_is)
     run = Pass(str(uuid.uuid4()), trigger, mode, scope, inventory.as_of or world.now(), overrides)
     work = _Work(world, run, time_is, began_at, asyncio.Semaphore(SYNCS_AT_ONCE))
-    gateways = select(inventory.gateways, scope)
-    references = (b.reference for gateway in gateways for b in gateway.bindings)
+    gateways: Sequence[Gateway] = select(inventory.gateways, scope)
     (rows, pause, problems), expected = await asyncio.gather(
-        _read_ledger(world.ledger, inventory.gateways, time_is),
-        _read_each(
-            world.certificates.current,
-            (r.certificate for r in references if r),
-            time_is.at(READ_BY),
-            otherwise=_unread,
-        ),
+        _read_ledger(world.ledger, inventory.gateways, time_is), _read_expected(work, gateways)
     )
+    gateways, unread = await _read_gateways(work, gateways, rows, expected)
+    expected |= await _read_expected(work, [g for g in gateways if not g.certificates <= expected.keys()])
 
     evidence = await _observe(work, gateways, expected, rows)
     verdicts = [_judge(each, run.now, world.limits) for each in evidence]
@@ -235,7 +236,7 @@ async def reconcile(
         gateways=len(gateways),
         verdicts=tuple(verdicts),
         decisions=tuple(decision for decision, _ in acted),
-        problems=(*inventory.problems, *problems, *missing.problems),
+        problems=(*inventory.problems, *problems, *unread, *missing.problems),
         rows={**rows, **stored},
         missing=missing.number,
         pause=pause,
@@ -270,6 +271,40 @@ async def _read_ledger(
     except TimeoutError:
         return {}, None, ("The attempt ledger did not answer in time, so nothing is synced.",)
     return rows, pause, ()
+
+
+async def _read_expected(work: _Work, gateways: Iterable[Gateway]) -> dict[CertificateId, Expected]:
+    """The newest version of every certificate that these gateways refer to."""
+    references = (b.reference for gateway in gateways for b in gateway.bindings)
+    certificates = (reference.certificate for reference in references if reference)
+    read = work.world.certificates.current
+    return await _read_each(read, certificates, work.time_is.at(READ_BY), otherwise=_unread)
+
+
+async def _read_gateways(
+    work: _Work,
+    gateways: Sequence[Gateway],
+    rows: Mapping[str, LedgerRow],
+    expected: Mapping[CertificateId, Expected],
+) -> tuple[Sequence[Gateway], list[str]]:
+    """The gateways, those read that may be acted upon, and why others could not be."""
+    forced = work.run.mode is Mode.FORCE
+    ranks = {
+        g.key: 0 if forced else history.reading_rank(rows.get(g.key), g, expected)
+        for g in gateways
+        if g.listed
+    }
+    ranked = sorted((rank, key) for key, rank in ranks.items() if rank is not None)[:MOST_GATEWAYS_READ]
+    listed = {g.key: g for g in gateways}
+    answers = await _read_each(
+        lambda key: work.world.gateways.read(listed[key]),
+        (key for _, key in ranked),
+        work.time_is.at(READ_BY),
+        otherwise=lambda key: f"{listed[key].name}: the service was not read in time.",
+    )
+    fresh = {key: answer for key, answer in answers.items() if isinstance(answer, Gateway)}
+    problems = [answer for answer in answers.values() if isinstance(answer, str)]
+    return [fresh.get(g.key, g) for g in gateways], problems
 
 
 async def _observe(

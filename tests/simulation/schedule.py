@@ -88,6 +88,7 @@ class Schedule:
         sim.kinds = frozenset(k for k in kinds if conditions.every_kind or random.random() < 0.5)
         sim.rate = random.choice(RATES) if conditions.rate is None else conditions.rate
         sim.round_robin = random.random() < 0.3
+        sim.lags = random.random() < 0.5
         sim.opaque_etags = random.random() < 0.5
         sim.retries_writes = sim.opaque_etags and random.random() < 0.5
         sim.skew = minutes(random.choice((0, 0, -10, -3, 3, 10)))

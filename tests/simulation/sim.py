@@ -50,6 +50,7 @@ Ts = TypeVarTuple("Ts")
 EPOCH = datetime(2026, 3, 2, tzinfo=UTC)
 TIMER_BUDGET = timedelta(seconds=240)
 EVENT_BUDGET = timedelta(seconds=20)
+A_WHILE = timedelta(minutes=7)
 EVENT_PASS = timedelta(seconds=15)
 SUFFIX = "vault.azure.net"
 EVERYTHING = Scope()
@@ -60,6 +61,7 @@ class Trouble(StrEnum):
     """What may go wrong at a call, or with an event."""
 
     LIST_FAILS = "one subscription cannot be listed"
+    READ_FAILS = "a service cannot be read"
     LIST_AWAY = "nothing can be listed"
     NO_DATE = "ARM's answer has no Date"
     SYNC_LOCKED = "409 from ARM"
@@ -326,7 +328,7 @@ class SimGateways:
 
     async def discover(self) -> Inventory:
         """What can be listed now; ARM's clock has whole seconds."""
-        sim, seen = self._sim, self._worker.seen
+        sim = self._sim
         await self._worker.call(0.4)
         if sim.away("arm") or sim.strikes(Trouble.LIST_AWAY):
             self._worker.done()
@@ -335,15 +337,31 @@ class SimGateways:
         listed = [service for service in sim.world.services if service.subscription_id not in failing]
         gateways = []
         for service in listed:
-            gateway = sim.describe(service)
-            seen.busy[gateway.key] = gateway.busy
-            for binding in gateway.bindings:
-                seen.configured[gateway.key, binding.hostname] = binding.configured
+            gateway = replace(sim.as_listed(service), listed=sim.lags)
+            self._show(gateway)
             gateways.append(gateway)
         no_date = len(failing) == len(sim.world.subscriptions) or sim.strikes(Trouble.NO_DATE)
         as_of = None if no_date else sim.clock.now().replace(microsecond=0)
         self._worker.done()
         return Inventory(tuple(gateways), tuple(f"{s} could not be listed" for s in sorted(failing)), as_of)
+
+    async def read(self, gateway: Gateway) -> Gateway | str:
+        """The service as it is now, whatever the list has shown."""
+        sim = self._sim
+        await self._worker.call(0.3)
+        if sim.away("arm") or sim.strikes(Trouble.READ_FAILS):
+            self._worker.done()
+            return f"{gateway.name} could not be read"
+        fresh = sim.describe(sim.service(gateway.key))
+        self._show(fresh)
+        self._worker.done()
+        return fresh
+
+    def _show(self, gateway: Gateway) -> None:
+        seen = self._worker.seen
+        seen.busy[gateway.key] = gateway.busy
+        for binding in gateway.bindings:
+            seen.configured[gateway.key, binding.hostname] = binding.configured
 
     async def sync(self, gateway: Gateway) -> SyncAnswer:
         """One POST. The world begins an update, or does not; the answer says so, or does not."""
@@ -618,6 +636,7 @@ class Simulation:
         self.round_robin = False
         self.opaque_etags = True
         self.retries_writes = False
+        self.lags = False
         self.ledger_epoch = 0
         self.on_store: Callable[[Worker, LedgerRow | None, LedgerRow], None] = lambda *_: None
         self._away: set[str] = set()
@@ -630,6 +649,7 @@ class Simulation:
         self._leaves: dict[tuple[Endpoint, str], ServedCertificate] = {}
         self._versions: dict[tuple[str, datetime, bool], CertificateVersion] = {}
         self._units: dict[tuple[int, str, str], tuple[datetime, tuple[str, ...]]] = {}
+        self._listed: dict[int, tuple[datetime, Gateway | None]] = {}
         self._described: dict[int, tuple[datetime, Gateway | None]] = {}
 
     # Running passes.
@@ -817,6 +837,15 @@ class Simulation:
                 self._gateways[key] = from_arm(_body(service, state, configured), SUFFIX, ALLOWED_VAULTS)
             gateway = self._gateways[key]
             self._described[service.number] = (_next_change(service, [timedelta()], now), gateway)
+        return gateway
+
+    def as_listed(self, service: sandbox.Service) -> Gateway:
+        """A service as Resource Graph shows it: as it was when it was looked at last, a while ago."""
+        now = self.clock.now()
+        seen_at, gateway = self._listed.get(service.number, (EPOCH - A_WHILE, None))
+        if gateway is None or not self.lags or now - seen_at > A_WHILE:
+            gateway = self.describe(service)
+            self._listed[service.number] = (now, gateway)
         return gateway
 
     def leaf(self, endpoint: Endpoint, thumbprint: str) -> ServedCertificate:

@@ -525,3 +525,12 @@ def test_a_second_sync_after_the_deadline_hides_nothing(
     verdict = judge(seen, NOW, Limits())
 
     assert expected == (verdict.status, verdict.drift)
+
+
+def test_what_resource_graph_remembers_of_the_configuration_makes_nothing_stale() -> None:
+    """Proves that an answer of minutes ago is no observation of this pass."""
+    listed = build.gateway(build.binding(configured=OLD), listed=True)
+    read = build.gateway(build.binding(configured=OLD))
+    verdicts = [judge(evidence(failed(), at=gateway), NOW, Limits()) for gateway in (listed, read)]
+
+    assert [Status.UNKNOWN, Status.STALE] == [verdict.status for verdict in verdicts]
