@@ -123,9 +123,11 @@ class ResourceGraph:
             "count": len(shown),
             "data": shown,
             "facets": [],
-            "resultTruncated": "true" if after < len(rows) else "false",
+            "resultTruncated": "false",
         }
-        if after < len(rows) and "id" in shown[0]:
+        if after < len(rows) and "id" not in shown[0]:
+            page["resultTruncated"] = "true"  # only where there is no way to the rest: azure-docs #50606
+        elif after < len(rows):
             page["$skipToken"] = base64.b64encode(json.dumps([context, after]).encode()).decode()
         return page
 

@@ -15,8 +15,11 @@ from tests.clients import farm
 from tests.clients.cloud import discover, requests, with_arm
 
 GRAPH = "/providers/Microsoft.ResourceGraph/resources"
+PHANTOM = (
+    "/subscriptions/1d0c8a94-5b37-4f62-8e2d-93c6f7ab4e10/resourceGroups/rg-apim"
+    "/providers/Microsoft.ApiManagement/service/apim-phantom"
+)
 OTHER = str(uuid.UUID(int=7))
-DENIED = str(uuid.UUID(int=8))
 
 
 @pytest.fixture
@@ -174,7 +177,9 @@ def page(*rows: object, **more: object) -> bytes:
         pytest.param(page("x"), id="a string for a row"),
         pytest.param(page({"name": "apim"}), id="a row without an id"),
         pytest.param(page({"id": 5}), id="a number for an id"),
-        pytest.param(page(resultTruncated="true"), id="truncated without a token to go on with"),
+        pytest.param(
+            page({"id": PHANTOM}, resultTruncated="true"), id="truncated without a token to go on with"
+        ),
         pytest.param(page(**{"$skipToken": "x"}), id="a token that leads nowhere else"),
         pytest.param(page(padding="x" * (8 << 20)), id="more than 8 MiB"),
     ],
