@@ -384,8 +384,10 @@ def stale(case: _Case) -> Finding | None:
         )
     else:
         reason, tail = Reason.SERVES_OLD_VERSION, " A sync is needed."
-    configured = case.evidence.binding.configured
+    configured, advisory = case.evidence.binding.configured, case.evidence.gateway.advisory
     arm = f"; ARM has {shorten(configured)} configured" if configured else ""
+    if advisory:
+        tail += f" Azure Advisor: {advisory}"
     return Finding(
         Status.STALE,
         reason,

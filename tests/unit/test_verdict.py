@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -534,3 +535,12 @@ def test_what_resource_graph_remembers_of_the_configuration_makes_nothing_stale(
     verdicts = [judge(evidence(failed(), at=gateway), NOW, Limits()) for gateway in (listed, read)]
 
     assert [Status.UNKNOWN, Status.STALE] == [verdict.status for verdict in verdicts]
+
+
+def test_what_azure_advisor_says_is_added_and_decides_nothing() -> None:
+    """Proves that its view of eight hours ago is a hint beside what is seen now."""
+    warned = replace(build.gateway(), advisory="Rotation failed for a hostname.")
+    stale, good = (judge(evidence(served(leaf), at=warned), NOW, Limits()) for leaf in (OLD, NEW))
+
+    assert stale.message.endswith("Azure Advisor: Rotation failed for a hostname.")
+    assert (Status.IN_SYNC, False) == (good.status, "Advisor" in good.message)
