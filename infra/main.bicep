@@ -67,8 +67,14 @@ param operatorAddresses array = []
 @description('Addresses (CIDR) from which packages may be deployed. Empty: from anywhere with an Entra token; with privateNetwork, from the network only.')
 param deployerAddresses array = []
 
-@description('Address space of the network that is made with privateNetwork when no subnets are given; at least a /26.')
-param addressPrefix string = '10.220.0.0/24'
+@description('Address space of the network that is made with privateNetwork when no subnets are given.')
+param addressPrefix string = '10.220.0.0/26'
+
+@description('The part of it for the app, at least a /27.')
+param appSubnetPrefix string = '10.220.0.0/27'
+
+@description('The part of it for private endpoints.')
+param endpointSubnetPrefix string = '10.220.0.32/27'
 
 @description('ARM id of an existing subnet, delegated to Microsoft.App/environments, for outbound traffic; also without privateNetwork, to reach private gateways.')
 param appSubnetId string = ''
@@ -212,6 +218,8 @@ module network 'modules/network.bicep' = if (makeNetwork) {
     token: token
     location: location
     addressPrefix: addressPrefix
+    appSubnetPrefix: appSubnetPrefix
+    endpointSubnetPrefix: endpointSubnetPrefix
     tags: allTags
   }
 }

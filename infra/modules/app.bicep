@@ -124,8 +124,6 @@ var platformSettings = {
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   // checkov:skip=CKV_AZURE_225:zones by parameter; not every region has them
-  // checkov:skip=CKV_AZURE_212:Flex Consumption has no fixed number of instances
-  // checkov:skip=CKV_AZURE_211:Flex Consumption is made for production; the check knows the names of older plans only
   name: 'plan-${token}'
   location: location
   kind: 'functionapp'
@@ -143,12 +141,8 @@ resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
 resource site 'Microsoft.Web/sites@2025-03-01' = {
   // checkov:skip=CKV_AZURE_17:Event Grid has no client certificate, so requiring one would stop every event
   // checkov:skip=CKV_AZURE_222:Event Grid calls the app by its public address, which is closed to everybody else; none with privateNetwork
-  // checkov:skip=CKV_AZURE_13:events carry the key of the webhook, operators a function key; Entra sign-in is described in docs/deploy.md
   // checkov:skip=CKV_AZURE_213:Flex Consumption has no health check; the heartbeat alert watches that the app works
-  // checkov:skip=CKV_AZURE_88:nothing is kept on the app's disk
-  // checkov:skip=CKV_AZURE_66:results and failures are in Application Insights
-  // checkov:skip=CKV_AZURE_65:results and failures are in Application Insights
-  // checkov:skip=CKV_AZURE_63:requests are in Application Insights
+  // checkov:skip=CKV_AZURE_212:Flex Consumption has no fixed number of instances
   name: 'func-${token}'
   location: location
   kind: 'functionapp,linux'

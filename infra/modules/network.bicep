@@ -4,8 +4,14 @@ param token string
 @description('Region.')
 param location string
 
-@description('Address space, at least a /26.')
+@description('Address space.')
 param addressPrefix string
+
+@description('The part of it for the app, at least a /27.')
+param appSubnetPrefix string
+
+@description('The part of it for private endpoints.')
+param endpointSubnetPrefix string
 
 @description('Tags.')
 param tags object
@@ -66,7 +72,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
       {
         name: 'app'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 27, 0)
+          addressPrefix: appSubnetPrefix
           defaultOutboundAccess: true
           networkSecurityGroup: {
             id: appRules.id
@@ -84,7 +90,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
       {
         name: 'endpoints'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 27, 1)
+          addressPrefix: endpointSubnetPrefix
           networkSecurityGroup: {
             id: endpointRules.id
           }

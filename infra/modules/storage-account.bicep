@@ -17,10 +17,7 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
   // checkov:skip=CKV_AZURE_43:the name is made of 'st' and thirteen lower-case characters, which checkov cannot see
   // checkov:skip=CKV_AZURE_59:Event Grid writes dead letters and queue messages as a trusted service, which needs the public endpoint with its firewall closed
   // checkov:skip=CKV_AZURE_35:closed with privateNetwork; a Flex Consumption app without a network can reach its storage by the public endpoint only
-  // checkov:skip=CKV_AZURE_33:the queue holds events for seconds; who used it stands in the activity of the one identity that may
   // checkov:skip=CKV_AZURE_206:it holds packages, attempts and dead letters, which can all be made anew; zones by parameter
-  // checkov:skip=CKV2_AZURE_33:private endpoints are in endpoints.bicep, with privateNetwork
-  // checkov:skip=CKV2_AZURE_1:nothing in it is secret, so Microsoft's keys are enough
   name: name
   location: location
   kind: 'StorageV2'

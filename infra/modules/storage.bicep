@@ -40,7 +40,6 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2026-04-01' = {
 }
 
 resource packages 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-04-01' = {
-  // checkov:skip=CKV2_AZURE_21:packages are read by the platform at start-up, nothing to audit
   parent: blobs
   name: packageContainer
   properties: {
@@ -49,7 +48,6 @@ resource packages 'Microsoft.Storage/storageAccounts/blobServices/containers@202
 }
 
 resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-04-01' = {
-  // checkov:skip=CKV2_AZURE_21:dead letters are announced by an alert, and hold no secret
   parent: blobs
   name: deadLetterContainer
   properties: {
