@@ -157,10 +157,8 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     serverFarmId: plan.id
     httpsOnly: true
     clientAffinityEnabled: false
-    endToEndEncryptionEnabled: true
     keyVaultReferenceIdentity: identityId
     publicNetworkAccess: publicAccess
-    sshEnabled: false
     virtualNetworkSubnetId: empty(appSubnetId) ? null : appSubnetId
     functionAppConfig: {
       deployment: {
@@ -192,7 +190,6 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
       remoteDebuggingEnabled: false
-      publicNetworkAccess: publicAccess
       ipSecurityRestrictionsDefaultAction: 'Deny'
       ipSecurityRestrictions: concat(privateNetwork ? [] : eventGridRule, operatorRules)
       scmIpSecurityRestrictionsUseMain: false

@@ -77,7 +77,10 @@ resource maySync 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (mayA
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: isCustom ? customRole.id : subscriptionResourceId('Microsoft.Authorization/roleDefinitions', serviceContributor)
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', isCustom ? customRoleName : serviceContributor)
     description: 'apim-cert-rotation: asks for syncs'
   }
+  dependsOn: [
+    customRole
+  ]
 }

@@ -40,7 +40,7 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
       defaultAction: privateNetwork ? 'Deny' : 'Allow'
     }
     sasPolicy: {
-      expirationAction: 'Block'
+      expirationAction: 'Log'
       sasExpirationPeriod: '0.01:00:00'
     }
   }

@@ -8,6 +8,7 @@ param principalId string
 param vaultRole string
 
 var keyVaultReader = '21090545-7ca7-4776-b22c-e363652d74d2'
+var customRoleName = guid(resourceGroup().id, 'apim-cert-rotation', 'certificates')
 var isCustom = vaultRole == 'Certificates'
 
 resource vault 'Microsoft.KeyVault/vaults@2026-02-01' existing = {
@@ -15,7 +16,7 @@ resource vault 'Microsoft.KeyVault/vaults@2026-02-01' existing = {
 }
 
 resource customRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (isCustom) {
-  name: guid(resourceGroup().id, 'apim-cert-rotation', 'certificates')
+  name: customRoleName
   properties: {
     roleName: 'Key Vault certificate reader, public part (${uniqueString(resourceGroup().id)})'
     description: 'May read and list certificates without their private keys.'
@@ -40,7 +41,10 @@ resource mayRead 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: isCustom ? customRole.id : subscriptionResourceId('Microsoft.Authorization/roleDefinitions', keyVaultReader)
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', isCustom ? customRoleName : keyVaultReader)
     description: 'apim-cert-rotation: reads the newest version of certificates, never a secret'
   }
+  dependsOn: [
+    customRole
+  ]
 }

@@ -319,7 +319,7 @@ def test_to_observe_takes_one_role_less() -> None:
 
 HARDENING = (
     *("httpsOnly: true", "ftpsState: 'Disabled'", "minTlsVersion: '1.2'", "scmMinTlsVersion: '1.2'"),
-    *("remoteDebuggingEnabled: false", "allowedOrigins: []", "sshEnabled: false"),
+    *("remoteDebuggingEnabled: false", "allowedOrigins: []"),
     *(
         "ipSecurityRestrictionsDefaultAction: 'Deny'",
         "ipAddress: 'AzureEventGrid'",
