@@ -169,7 +169,6 @@ var token = uniqueString(resourceGroup().id, environmentName, location)
 var allTags = union(tags, { 'azd-env-name': environmentName })
 var subscriptions = [for group in gatewayResourceGroups: split(group, '/')[2]]
 var vaultNames = [for vault in vaults: last(split(vault.id, '/'))]
-var vaultIds = [for vault in vaults: vault.id]
 var topicHomes = [for vault in vaults: empty(vault.?topic ?? '') ? vault.id : vault.topic]
 var insightsHome = empty(existingApplicationInsightsId) ? resourceGroup().id : existingApplicationInsightsId
 var enforced = mode == 'enforce'
@@ -180,6 +179,35 @@ var tableName = 'rotation'
 var queueName = 'certificate-events'
 var packageContainer = 'packages'
 var deadLetterContainer = 'dead-letters'
+
+var networkId = join(take(split(endpointSubnetId, '/'), 9), '/')
+var siteZones = {
+  AzureCloud: 'privatelink.azurewebsites.net'
+  AzureUSGovernment: 'privatelink.azurewebsites.us'
+  AzureChinaCloud: 'privatelink.chinacloudsites.cn'
+}
+var vaultZones = {
+  AzureCloud: 'privatelink.vaultcore.azure.net'
+  AzureUSGovernment: 'privatelink.vaultcore.usgovcloudapi.net'
+  AzureChinaCloud: 'privatelink.vaultcore.azure.cn'
+}
+var storageServices = [
+  'blob'
+  'queue'
+  'table'
+]
+var storageTargets = [for service in storageServices: {
+  name: service
+  id: resourceId('Microsoft.Storage/storageAccounts', storageAccountName)
+  group: service
+  zone: 'privatelink.${service}.${environment().suffixes.storage}'
+}]
+var vaultTargets = [for vault in vaults: {
+  name: 'vault-${last(split(vault.id, '/'))}'
+  id: vault.id
+  group: 'vault'
+  zone: vaultZones[environment().name]
+}]
 
 module identity 'modules/identity.bicep' = {
   name: 'identity'
@@ -250,16 +278,37 @@ module storage 'modules/storage.bicep' = {
   ]
 }
 
-module endpoints 'modules/endpoints.bicep' = if (privateNetwork) {
-  name: 'endpoints'
+module storageEndpoints 'modules/endpoints.bicep' = if (privateNetwork) {
+  name: 'storage-endpoints'
   params: {
     token: token
     location: location
     subnetId: makeNetwork ? network!.outputs.endpointSubnetId : endpointSubnetId
-    networkId: makeNetwork ? network!.outputs.id : join(take(split(endpointSubnetId, '/'), 9), '/')
-    storageAccountId: storage.outputs.id
-    siteId: app.outputs.id
-    vaultIds: vaultPrivateEndpoints ? vaultIds : []
+    networkId: makeNetwork ? network!.outputs.id : networkId
+    targets: concat(storageTargets, vaultPrivateEndpoints ? vaultTargets : [])
+    makeDnsZones: privateDnsZones
+    tags: allTags
+  }
+  dependsOn: [
+    storage
+  ]
+}
+
+module appEndpoint 'modules/endpoints.bicep' = if (privateNetwork) {
+  name: 'app-endpoint'
+  params: {
+    token: token
+    location: location
+    subnetId: makeNetwork ? network!.outputs.endpointSubnetId : endpointSubnetId
+    networkId: makeNetwork ? network!.outputs.id : networkId
+    targets: [
+      {
+        name: 'app'
+        id: app.outputs.id
+        group: 'sites'
+        zone: siteZones[environment().name]
+      }
+    ]
     makeDnsZones: privateDnsZones
     tags: allTags
   }
@@ -290,6 +339,9 @@ module app 'modules/app.bicep' = {
     settings: settings
     tags: allTags
   }
+  dependsOn: [
+    storageEndpoints
+  ]
 }
 
 module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewayResourceGroups, gatewayResourceGroups): {

@@ -10,14 +10,8 @@ param subnetId string
 @description('Network to which the DNS zones are linked.')
 param networkId string
 
-@description('ARM id of the storage account.')
-param storageAccountId string
-
-@description('ARM id of the function app.')
-param siteId string
-
-@description('ARM ids of the vaults that get an endpoint too.')
-param vaultIds array
+@description('What gets an endpoint: [{ "name", "id", "group", "zone" }], the zone being that of its private link.')
+param targets array
 
 @description('Whether private DNS zones are made and linked.')
 param makeDnsZones bool
@@ -25,45 +19,8 @@ param makeDnsZones bool
 @description('Tags.')
 param tags object
 
-var siteZones = {
-  AzureCloud: 'privatelink.azurewebsites.net'
-  AzureUSGovernment: 'privatelink.azurewebsites.us'
-  AzureChinaCloud: 'privatelink.chinacloudsites.cn'
-}
-var vaultZones = {
-  AzureCloud: 'privatelink.vaultcore.azure.net'
-  AzureUSGovernment: 'privatelink.vaultcore.usgovcloudapi.net'
-  AzureChinaCloud: 'privatelink.vaultcore.azure.cn'
-}
-var storageTargets = [for group in [
-  'blob'
-  'queue'
-  'table'
-]: {
-  name: group
-  id: storageAccountId
-  group: group
-  zone: 'privatelink.${group}.${environment().suffixes.storage}'
-}]
-var siteTarget = {
-  name: 'app'
-  id: siteId
-  group: 'sites'
-  zone: siteZones[environment().name]
-}
-var vaultTargets = [for id in vaultIds: {
-  name: 'vault-${last(split(id, '/'))}'
-  id: id
-  group: 'vault'
-  zone: vaultZones[environment().name]
-}]
-var targets = concat(storageTargets, [siteTarget], vaultTargets)
-var zoneNames = concat([
-  'privatelink.blob.${environment().suffixes.storage}'
-  'privatelink.queue.${environment().suffixes.storage}'
-  'privatelink.table.${environment().suffixes.storage}'
-  siteZones[environment().name]
-], empty(vaultIds) ? [] : [vaultZones[environment().name]])
+var zonesOfTargets = [for target in targets: target.zone]
+var zoneNames = union(zonesOfTargets, zonesOfTargets)
 
 resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for zone in zoneNames: if (makeDnsZones) {
   name: zone

@@ -16,7 +16,7 @@ param tags object
 var items = [
   {
     type: 1
-    name: 'fleet'
+    name: 'about-fleet'
     content: {
       json: '## Fleet now'
     }
@@ -57,7 +57,7 @@ var items = [
   }
   {
     type: 1
-    name: 'problems'
+    name: 'about-problems'
     content: {
       json: '## What needs somebody'
     }
@@ -149,7 +149,7 @@ var items = [
   }
   {
     type: 1
-    name: 'rotations'
+    name: 'about-rotations'
     content: {
       json: '## Rotations'
     }
@@ -241,7 +241,7 @@ var items = [
   }
   {
     type: 1
-    name: 'expiry'
+    name: 'about-expiry'
     content: {
       json: '## Expiry calendar, 90 days'
     }
@@ -265,7 +265,7 @@ var items = [
   }
   {
     type: 1
-    name: 'health'
+    name: 'about-health'
     content: {
       json: '## Health of events and runs'
     }

@@ -135,6 +135,55 @@ def test_the_dimensions_of_an_alert_are_columns_of_its_query(name: str) -> None:
     assert ("hostname" in found) == ("hostname" in names.values())
 
 
+def test_the_page_of_alerts_says_what_the_rules_say() -> None:
+    """Proves severity, frequency and dimensions in docs/alerts.md, so that nobody is surprised at night."""
+    page = (PROJECT / "docs/alerts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[([\w-]+)\]\([^)]+\) \| (\d) \| ([\w ]+?) \|(.*?)\|", page, re.MULTILINE)
+    shown = {
+        name: (severity, every, per.count(",") + bool(per.strip())) for name, severity, every, per in rows
+    }
+    every = {"PT15M": "15 min", "PT1H": "1 h"}
+    for name, rule in RULES.items():
+        severity, frequency = re.findall(r"severity: (\d)\n +frequency: '(\w+)'", rule)[0]
+        listed = re.search(r"dimensions: \[(.*?)\]", rule, re.DOTALL)
+        assert listed
+        assert (severity, every[frequency], len(listed[1].split())) == shown[name], name
+
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(shown)
+
+
+SECTIONS = {
+    "Fleet now": {"status-now", "fleet-now"},
+    "What needs somebody": {"drift", "blocked", "cached-certificate", "unobserved", "rotation-failed"},
+    "Rotations": {"time-to-served", "caught-by", "rotations", "sync-answers", "changes"},
+    "Expiry calendar, 90 days": {"expiry-calendar"},
+    "Health of events and runs": {"runs", "availability"},
+}
+
+
+def test_the_workbook_has_its_sections() -> None:
+    """Proves the items, as the portal wants them: texts and queries, each with a name of its own."""
+    source = (MODULES / "workbook.bicep").read_text(encoding="utf-8")
+    sections: dict[str, set[str]] = {}
+    names = []
+    for item in objects(source, "items"):
+        fields = dict(re.findall(r"^ +(\w+): '?(.*?)'?$", item, re.MULTILINE))
+        names.append(fields["name"])
+        if fields["type"] == "1":
+            heading = fields["json"].removeprefix("## ")
+            sections[heading] = set()
+        else:
+            assert ("3", "KqlItem/1.0", "0") == (fields["type"], fields["version"], fields["queryType"])
+            assert fields["resourceType"] == "microsoft.operationalinsights/workspaces"
+            assert fields["visualization"] in {"table", "piechart", "barchart", "timechart"}
+            assert int(fields["durationMs"]) >= 3_600_000
+            assert f"/{fields['name']}.kql')" in fields["query"]
+            sections[heading].add(fields["name"])
+
+    assert SECTIONS == sections
+    assert len(set(names)) == len(names)
+
+
 def test_alerts_are_stateful_and_ask_often_enough() -> None:
     """Proves settings that Azure accepts: windows of its list, longer than the time between questions."""
     assert "autoMitigate: true" in ALERTS
