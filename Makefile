@@ -22,8 +22,9 @@ sandbox: $(VENV)/ready
 test: $(VENV)/ready
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
+SCHEDULES ?= 100000
 soak: $(VENV)/ready
-	$(RUN) -m tests.simulation.soak --schedules 100000
+	$(RUN) -m tests.simulation.soak --schedules $(SCHEDULES)
 
 kills: $(VENV)/ready
 	$(RUN) -m tests.crash.kills

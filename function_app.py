@@ -6,12 +6,16 @@ Nothing here decides, and nothing heavy is imported: an idle worker starts like 
 import json
 import logging
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import azure.functions as func
 
 from rotation.events import Envelope
-from rotation.model import clean
+from rotation.model import Pause, clean
 from rotation.settings import Mistakes, event_queue, schedule
+
+if TYPE_CHECKING:
+    from rotation.app import App
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -121,10 +125,40 @@ async def resync(req: func.HttpRequest, context: func.Context) -> func.HttpRespo
     )
 
 
+@app.function_name("pause")
+@app.route(route="pause", methods=["POST"])
+async def pause(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The kill switch: from the next pass on nothing is synced, by whatever worker; verdicts go on."""
+    from rotation import api
+    from rotation.app import current
+
+    trace_parent = context.trace_context.trace_parent
+    rotation = current()
+    if isinstance(rotation, Mistakes):
+        return _misconfigured(rotation, trace_parent)
+    asked = api.read_pause(req.headers.get("content-type", ""), req.get_body(), rotation.world.now())
+    if isinstance(asked, api.Problem):
+        return _problem(asked.status, asked.detail, trace_parent)
+    return await _set_pause(rotation, asked, trace_parent)
+
+
+@app.function_name("resume")
+@app.route(route="resume", methods=["POST"])
+async def resume(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
+    """Turns the kill switch off."""
+    from rotation.app import current
+
+    rotation = current()
+    if isinstance(rotation, Mistakes):
+        return _misconfigured(rotation, context.trace_context.trace_parent)
+    return await _set_pause(rotation, None, context.trace_context.trace_parent)
+
+
 @app.function_name("status")
 @app.route(route="status", methods=["GET"])
 async def status(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
-    """The last report over everything, and the settings in force."""
+    """The last report over everything, the kill switch, the rotations, and the settings in force."""
+    from rotation import report
     from rotation.app import current
     from rotation.reconcile import LedgerUnavailableError
 
@@ -133,9 +167,16 @@ async def status(req: func.HttpRequest, context: func.Context) -> func.HttpRespo
         return _misconfigured(rotation, context.trace_context.trace_parent)
     try:
         last = await rotation.world.ledger.last_report()
+        paused = await rotation.world.ledger.paused()
     except LedgerUnavailableError as error:
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), context.trace_context.trace_parent)
-    return _json({"settings": rotation.settings.to_json(), "report": last}, HTTPStatus.OK, {})
+    body = {
+        "settings": rotation.settings.to_json(),
+        "paused": report.pause_to_json(paused),
+        "rotations": last.get("rotations", []) if last else [],
+        "report": last,
+    }
+    return _json(body, HTTPStatus.OK, {})
 
 
 @app.function_name("health")
@@ -143,6 +184,18 @@ async def status(req: func.HttpRequest, context: func.Context) -> func.HttpRespo
 async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
     """Alive, and nothing more: whether all is well is in /api/status, for those with a key."""
     return func.HttpResponse("ok", mimetype="text/plain")
+
+
+async def _set_pause(rotation: "App", wanted: Pause | None, trace_parent: str | None) -> func.HttpResponse:
+    from rotation import report
+    from rotation.reconcile import LedgerUnavailableError
+
+    try:
+        await rotation.world.ledger.set_pause(wanted)
+    except LedgerUnavailableError as error:
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), trace_parent)
+    _log.warning("All syncs are %s", f"paused: {wanted.reason}" if wanted else "resumed")
+    return _json({"paused": report.pause_to_json(wanted)}, HTTPStatus.OK, {})
 
 
 def _json(body: dict[str, object], status_code: HTTPStatus, headers: dict[str, str]) -> func.HttpResponse:

@@ -7,10 +7,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 
 from rotation.model import KeyVaultReference as Reference
-from rotation.model import Mode, Reason, Scope, clean
+from rotation.model import Mode, Pause, Reason, Scope, clean
 from rotation.plan import OVERRIDABLE
 
 LARGEST_BODY = 16 * 1024
@@ -55,18 +56,42 @@ class Resync:
 
 def read_resync(content_type: str, body: bytes, vault_suffix: str) -> Resync | Problem:
     """The scope and mode that the body of POST /api/resync asks for."""
+    example = '{"hostname": "api.contoso.com", "dry_run": true}'
+    fields = _fields(content_type, body, example)
+    if isinstance(fields, Problem):
+        return fields
+    try:
+        return Resync(_scope(fields, vault_suffix), _mode(fields), _overrides(fields))
+    except ValueError as error:
+        return _bad(error, example)
+
+
+def read_pause(content_type: str, body: bytes, now: datetime) -> Pause | Problem:
+    """The kill switch that the body of POST /api/pause turns on."""
+    example = '{"reason": "change freeze"}'
+    fields = _fields(content_type, body, example)
+    if isinstance(fields, Problem):
+        return fields
+    reason = fields.get("reason")
+    if set(fields) != {"reason"} or not isinstance(reason, str) or not clean(reason).strip():
+        return _bad(ValueError("'reason' is the only field, and says why"), example)
+    return Pause(now, clean(reason).strip())
+
+
+def _fields(content_type: str, body: bytes, example: str) -> Mapping[str, object] | Problem:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send Content-Type: application/json.")
     if len(body) > LARGEST_BODY:
         return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has more than {LARGEST_BODY} bytes.")
     try:
         fields = json.loads(body)
-        if not isinstance(fields, dict):
-            raise ValueError("the body is not an object")  # noqa: TRY004 - bad input, not a bug
-        return Resync(_scope(fields, vault_suffix), _mode(fields), _overrides(fields))
     except (ValueError, RecursionError) as error:
-        detail = f'{clean(error)}. Send for example {{"hostname": "api.contoso.com", "dry_run": true}}.'
-        return Problem(HTTPStatus.BAD_REQUEST, detail)
+        return _bad(error, example)
+    return fields if isinstance(fields, dict) else _bad(ValueError("the body is not an object"), example)
+
+
+def _bad(error: Exception, example: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, f"{clean(error)}. Send for example {example}.")
 
 
 def _scope(fields: Mapping[str, object], vault_suffix: str) -> Scope:

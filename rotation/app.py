@@ -3,18 +3,18 @@
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from rotation import report as reports
 from rotation import telemetry
-from rotation.clients.app_insights import AppInsights
+from rotation.clients.app_insights import AppInsights, Result
 from rotation.clients.sqlite_ledger import SqliteLedger
-from rotation.model import Choice, Mode, Reason, Report, Scope, Trigger
-from rotation.reconcile import Ledger, LedgerUnavailableError, World, reconcile
+from rotation.model import Choice, Event, Mode, Reason, Report, Scope, Trigger
+from rotation.reconcile import Ledger, LedgerUnavailableError, World, deliver, reconcile
 from rotation.settings import Mistakes, Settings, load
-
-PASS_BUDGET_SECONDS = 240
 
 _log = logging.getLogger(__name__)
 
@@ -42,16 +42,16 @@ class App:
         """Reconcile, then tell: to the ledger, to Application Insights, to the log.
 
         Raises:
-            TimeoutError: the budget of the trigger is spent; what was not done is left to the timer.
+            TimeoutError: the budget of the trigger is spent; what was not told is told by the timer.
         """
-        by_event = trigger is Trigger.EVENT
-        budget = self.settings.event_budget.total_seconds() if by_event else PASS_BUDGET_SECONDS
-        async with asyncio.timeout(budget):
+        async with asyncio.timeout(self.world.budget(trigger).total_seconds()):
             report = await reconcile(self.world, scope, self.mode(mode), trigger, overrides)
             _tell_log(report)
             if scope == Scope():
                 await self._keep(report)
-            await self._tell_app_insights(report, trace_parent)
+            results: list[Result] = [*telemetry.events(report), *telemetry.availability(report)]
+            tell = partial(self._tell_app_insights, results, trace_parent)
+            await deliver(self.world.ledger, report, tell)
         return report
 
     async def _keep(self, report: Report) -> None:
@@ -60,14 +60,17 @@ class App:
         except LedgerUnavailableError as error:
             _log.warning("The report could not be kept for /api/status: %s", error)
 
-    async def _tell_app_insights(self, report: Report, trace_parent: str | None) -> None:
-        """What Application Insights refuses goes to the host's log, a second road there."""
+    async def _tell_app_insights(
+        self, results: Sequence[Result], trace_parent: str | None, waiting: Sequence[Event]
+    ) -> bool:
+        """The results of this pass go to the host's log where they are refused; what waits, waits on."""
         if self.insights is None:
-            return
-        events = telemetry.events(report)
-        if not await self.insights.write(events, trace_parent):
-            for event in events:
-                _log.error("Application Insights did not accept %s", json.dumps(asdict(event)))
+            return True
+        accepted = await self.insights.write([*waiting, *results], trace_parent)
+        if not accepted:
+            for result in results:
+                _log.error("Application Insights did not accept %s", json.dumps(asdict(result)))
+        return accepted
 
 
 def _tell_log(report: Report) -> None:
@@ -88,6 +91,7 @@ def build(settings: Settings) -> App:
     from rotation.clients.arm import Arm
     from rotation.clients.http import open_session, tls_context, transport
     from rotation.clients.key_vault import KeyVault
+    from rotation.clients.resource_graph import ResourceGraph
     from rotation.clients.tls import TlsProbe
     from rotation.gateways.api_management import ApiManagement
 
@@ -104,19 +108,27 @@ def build(settings: Settings) -> App:
         api_version=settings.api_version,
         subscriptions=settings.subscriptions,
     )
+    graph = ResourceGraph(
+        credential,
+        shared,
+        url=settings.arm_url,
+        scope=settings.cloud.arm_scope,
+        subscriptions=settings.subscriptions,
+    )
     ledger: Ledger = SqliteLedger(settings.ledger)
     if settings.ledger.startswith("https://"):
         from rotation.clients.table_ledger import TableLedger
 
         ledger = TableLedger(credential, shared, url=settings.ledger)
     world = World(
-        gateways=ApiManagement(arm, settings.cloud.vault_suffix, settings.vaults),
+        gateways=ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults),
         certificates=KeyVault(credential, shared),
         ledger=ledger,
         probe=TlsProbe(context, settings.connect_to, settings.probe_timeout),
         now=lambda: datetime.now(UTC),
         limits=settings.limits,
         brakes=replace(settings.brakes, urgent=settings.limits.expires_soon),
+        event_budget=settings.event_budget,
     )
     insights = None
     if settings.connection_string:

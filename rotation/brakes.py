@@ -13,6 +13,7 @@ from rotation.model import (
     LedgerRow,
     Mode,
     Pass,
+    Pause,
     ServedCertificate,
     Status,
     SyncOutcome,
@@ -32,12 +33,13 @@ class Brakes:
     `most_syncs` may be asked for in five minutes per subscription. `developer_minutes` are the minutes of the
     day, UTC, in which a Developer-tier service, which goes down while it updates, may be synced; the end is
     excluded, and may be smaller than the start. A served certificate that ends within `urgent` waits neither
-    for that window nor for a ring.
+    for that window nor for a ring. `pause` is the kill switch.
     """
 
     most_syncs: int = 20
     developer_minutes: tuple[int, int] = (0, 0)
     urgent: timedelta = timedelta(days=14)
+    pause: Pause | None = None
 
     def developer_tier_open(self, now: datetime) -> bool:
         """Whether now is in the daily window of the Developer tier."""

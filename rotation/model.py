@@ -239,6 +239,7 @@ class ProbeFault(StrEnum):
     NOT_TLS = "not TLS"
     ALERT = "TLS alert"
     PROTOCOL = "TLS protocol error"
+    OUT_OF_TIME = "out of time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +271,11 @@ class Binding:
     endpoints: tuple[Endpoint, ...]
 
     @property
+    def key(self) -> str:
+        """What tells it from the gateway's other bindings."""
+        return f"{self.hostname_type}/{self.hostname}".lower()
+
+    @property
     def identity(self) -> str:
         """With which identity the gateway reads the vault, in words."""
         return f"user-assigned {self.identity_client_id}" if self.identity_client_id else "system-assigned"
@@ -280,6 +286,9 @@ class Gateway:
     """A thing that terminates TLS. `id` is its ARM id; compare `key`, ARM ids ignore case.
 
     Its tags may exclude it, pause its syncs, or put it in a later ring: rings are synced in their order.
+    `listed`: known from Resource Graph only, which may be minutes old. `as_of` is ARM's clock when the
+    service itself was read, None where it is known from a list. `advisory` is what Azure Advisor says about
+    its certificates, a report that no verdict rests on.
     """
 
     id: str
@@ -292,6 +301,9 @@ class Gateway:
     excluded: bool = False
     paused: bool = False
     ring: int = 0
+    listed: bool = False
+    as_of: datetime | None = None
+    advisory: str | None = None
 
     @property
     def key(self) -> str:
@@ -359,33 +371,93 @@ class SyncAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """Something that Application Insights is told; `properties` become dimensions, `measurements` numbers.
+
+    Where `event_id` is set the event may arrive more than once, always with the same id.
+    """
+
+    name: str
+    properties: Mapping[str, str]
+    measurements: Mapping[str, float]
+    event_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The version of a certificate that syncs were asked for, and since when a gateway could read it."""
+
+    version: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LastVerdict:
+    """What was last said of a binding; `version` is the newest one that was readable then, or before."""
+
+    status: Status
+    reason: Reason
+    drift: bool
+    since: datetime
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A new version on its way to one gateway.
+
+    t0 `created`: a gateway could first read it. t1 `noticed`: a pass first saw it. t2 `synced`: a sync was
+    accepted. t3 `first_served`: the first connection that showed it. t4 `proven`: every hostname served it.
+    """
+
+    certificate: str
+    version: str
+    created: datetime
+    noticed: datetime
+    caught_by: Trigger
+    synced: datetime | None = None
+    first_served: datetime | None = None
+    proven: datetime | None = None
+
+    @property
+    def seconds_to_served(self) -> float | None:
+        """t4 - t0."""
+        return (self.proven - self.created).total_seconds() if self.proven else None
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """The attempts made for one gateway: a limit on what we do, never a source of verdicts.
+    """What is remembered of one gateway: a limit on what we do, never a source of verdicts.
 
     `wanted` maps certificate URL to version, `attempts` counts the syncs for them that may have started,
     the last at `asked_at`. The next may follow at `next_at`, a new version or force at once, but nothing
     before `hold_until`, which an answer has asked for. `outcome` is of the last request, counted or not.
-    `proven_at` is when these versions were first seen served everywhere. `etag` is None for a row not yet
-    stored.
+    `proven_at` is when these versions were first seen served everywhere. `last` maps a binding's key to its
+    last verdict, `rotations` has the latest, newest last, and `outbox` what Application Insights has not
+    accepted yet. `missing_since` is when the gateway vanished. `etag` is None for a row not yet stored.
     """
 
     gateway_key: str
-    wanted: Mapping[str, str] = field(default_factory=dict)
+    wanted: Mapping[str, Wanted] = field(default_factory=dict)
     attempts: int = 0
     asked_at: datetime | None = None
     next_at: datetime | None = None
     hold_until: datetime | None = None
     outcome: SyncOutcome | None = None
     operation_url: str | None = None
-    caught_by: Trigger | None = None
     claim_id: str = ""
     forced_at: datetime | None = None
     proven_at: datetime | None = None
+    last: Mapping[str, LastVerdict] = field(default_factory=dict)
+    rotations: tuple[Rotation, ...] = ()
+    outbox: tuple[Event, ...] = ()
+    missing_since: datetime | None = None
     etag: str | None = None
 
     def asked_for(self, expected: CertificateVersion) -> bool:
         """Whether a sync that may have started was asked for with this version in mind."""
-        return self.attempts > 0 and self.wanted.get(str(expected.certificate)) == expected.version
+        wanted = self.wanted.get(str(expected.certificate))
+        return self.attempts > 0 and wanted is not None and wanted.version == expected.version
 
     def in_flight(self, now: datetime) -> bool:
         """Whether the last sync may still be on its way: until the next attempt, 45 minutes at most."""
@@ -395,11 +467,20 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """The kill switch: since `at` nothing is synced, because of `reason`."""
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that was seen of one binding in one pass: the input of the rules.
 
     `earlier` holds the thumbprints of earlier versions, None where they could not be listed.
-    `operation_error` is what the last sync's operation ended with, None where it did not fail.
+    `operation_error` is what the last sync's operation ended with, None where it did not fail. `sampled` says
+    that the binding is settled, and has been asked for one connection per endpoint only.
     """
 
     gateway: Gateway
@@ -409,6 +490,7 @@ class Evidence:
     earlier: frozenset[str] | None
     row: LedgerRow | None
     operation_error: str | None = None
+    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,6 +522,7 @@ class Choice(StrEnum):
     FORCE_LIMITED = "ForceLimited"
     LEDGER_UNAVAILABLE = "LedgerUnavailable"
     CLAIMED_ELSEWHERE = "ClaimedElsewhere"
+    OUT_OF_TIME = "OutOfTime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,10 +555,19 @@ class Pass:
     now: datetime
     overrides: frozenset[Reason] = frozenset()
 
+    @property
+    def dry(self) -> bool:
+        """A look by hand that leaves no trace, not even in the ledger."""
+        return self.mode is Mode.OBSERVE and self.trigger is Trigger.HAND
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of one pass. `seconds_to_served` maps a gateway's key to a rotation proven in it."""
+    """The result of one pass.
+
+    `rows` are the ledger's after it, by gateway key. `missing` counts gateways that were known and have
+    vanished. `pause` is the kill switch, None where it is off.
+    """
 
     run: Pass
     duration_seconds: float
@@ -483,4 +575,6 @@ class Report:
     verdicts: tuple[Verdict, ...]
     decisions: tuple[Decision, ...]
     problems: tuple[str, ...]
-    seconds_to_served: Mapping[str, float]
+    rows: Mapping[str, LedgerRow] = field(default_factory=dict)
+    missing: int = 0
+    pause: Pause | None = None

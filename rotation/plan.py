@@ -22,6 +22,7 @@ from rotation.model import (
     SyncAnswer,
     SyncOutcome,
     Verdict,
+    Wanted,
 )
 
 ATTEMPT_GAPS = (timedelta(minutes=30), timedelta(minutes=90), timedelta(hours=4), timedelta(hours=6))
@@ -81,15 +82,28 @@ class _Case:
         return self.row
 
     @property
-    def wanted(self) -> dict[str, str]:
+    def wanted(self) -> dict[str, Wanted]:
         """The versions that a sync now would be for; what cannot be read keeps what was wanted before."""
         expected = (v.evidence.expected for v in self.verdicts)
-        newest = {str(e.certificate): e.version for e in expected if isinstance(e, CertificateVersion)}
+        newest = {
+            str(e.certificate): Wanted(e.version, e.available_since)
+            for e in expected
+            if isinstance(e, CertificateVersion)
+        }
         return {**self.known_row.wanted, **newest}
 
     @property
     def renewed(self) -> bool:
-        return self.wanted != dict(self.known_row.wanted)
+        """Whether a version is wanted that came, or was enabled again, after the one wanted before.
+
+        An older one is an answer of Key Vault from before that; were it new each time, two answers that take
+        turns would be a sync at every pass.
+        """
+        before, now = self.known_row.wanted, self.run.now
+        return any(
+            url not in before or before[url].since < wanted.since or before[url].since > now + LONGEST_WAIT
+            for url, wanted in self.wanted.items()
+        )
 
 
 Hold = Callable[[_Case], tuple[Choice, str] | None]
@@ -130,6 +144,17 @@ def vetoed(case: _Case) -> tuple[Choice, str] | None:
         if verdict.reason in VETOES and verdict not in case.stale and not taken:
             return Choice.VETOED, f"not synced, because a sync covers every hostname, also {verdict.message}"
     return None
+
+
+def stopped(case: _Case) -> tuple[Choice, str] | None:
+    """The kill switch."""
+    pause = case.brakes.pause
+    if not pause:
+        return None
+    return Choice.PAUSED, (
+        f"a sync is needed, but all syncs are paused since {pause.at:%Y-%m-%d %H:%M} UTC ({pause.reason})."
+        " POST /api/resume to go on."
+    )
 
 
 def paused(case: _Case) -> tuple[Choice, str] | None:
@@ -202,6 +227,7 @@ def not_due(case: _Case) -> tuple[Choice, str] | None:
 HOLDS: tuple[Hold, ...] = (
     busy,
     vetoed,
+    stopped,
     paused,
     observe_only,
     ledger_unavailable,
@@ -217,7 +243,19 @@ def _claim(case: _Case) -> tuple[LedgerRow, LedgerRow]:
     row, run = case.known_row, case.run
     fresh = row
     if case.renewed:
-        fresh = LedgerRow(row.gateway_key, case.wanted, forced_at=row.forced_at, etag=row.etag)
+        fresh = replace(
+            row,
+            wanted=case.wanted,
+            attempts=0,
+            asked_at=None,
+            next_at=None,
+            hold_until=None,
+            outcome=None,
+            operation_url=None,
+            proven_at=None,
+        )
+    elif case.forced:
+        fresh = replace(row, wanted=case.wanted)
     claim = replace(
         fresh,
         attempts=fresh.attempts + 1,
@@ -225,7 +263,6 @@ def _claim(case: _Case) -> tuple[LedgerRow, LedgerRow]:
         next_at=run.now + attempt_gap(fresh.attempts + 1),
         outcome=SyncOutcome.ASKED,
         operation_url=None,
-        caught_by=fresh.caught_by or run.trigger,
         claim_id=run.run_id,
         forced_at=run.now if case.forced else fresh.forced_at,
         # Forcing what is in sync begins no rotation, so there is none to be proven.
@@ -259,26 +296,6 @@ def settle(decision: Decision, stored: LedgerRow, answer: SyncAnswer, now: datet
 def _wait(retry_after: timedelta | None) -> timedelta:
     """What an answer asks for, an hour at most, and never a time that has passed."""
     return min(max(retry_after or REFUSED_GAP, timedelta()), LONGEST_RETRY_AFTER)
-
-
-def prove(row: LedgerRow, verdicts: Sequence[Verdict], now: datetime) -> tuple[LedgerRow, float] | None:
-    """The row with its rotation proven, and the seconds from version to proof; None where it is not.
-
-    Every hostname that follows a wanted certificate, and at least one, is in sync in this pass.
-    """
-    if row.proven_at:
-        return None
-    since: list[datetime] = []
-    for verdict in verdicts:
-        reference, expected = verdict.evidence.binding.reference, verdict.evidence.expected
-        if not reference or reference.version or str(reference.certificate) not in row.wanted:
-            continue
-        if verdict.status is not Status.IN_SYNC or not isinstance(expected, CertificateVersion):
-            return None
-        if not row.asked_for(expected):
-            return None
-        since.append(expected.available_since)
-    return (replace(row, proven_at=now), (now - max(since)).total_seconds()) if since else None
 
 
 def _worth_forcing(verdict: Verdict) -> bool:

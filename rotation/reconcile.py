@@ -9,21 +9,24 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Protocol, TypeVar
 
+from rotation import history, telemetry
 from rotation.brakes import Brakes, hold_back
 from rotation.inventory import select
 from rotation.model import (
+    Binding,
     CertificateId,
     CertificateUnreadable,
     CertificateVersion,
     Choice,
     Decision,
     Endpoint,
+    Event,
     Evidence,
     Gateway,
     Inventory,
@@ -31,20 +34,28 @@ from rotation.model import (
     Mode,
     Observation,
     Pass,
+    Pause,
     Reason,
     Report,
     Scope,
     ServedCertificate,
     Status,
     SyncAnswer,
+    SyncOutcome,
     Trigger,
+    UnreadableCause,
     Verdict,
 )
-from rotation.plan import decide, prove, settle
+from rotation.plan import decide, settle
 from rotation.verdict import Limits, judge
 
 READS_AT_ONCE = 16
+WRITES_AT_ONCE = 16
 SYNCS_AT_ONCE = 4
+
+PASS_BUDGET = timedelta(seconds=200)
+LISTED_BY, READ_BY, PROBED_BY, ASKED_BY, ANSWERED_BY = 0.4, 0.5, 0.65, 0.7, 0.8
+"""Shares of a pass's time after which it goes on with what it has; the rest is for telling."""
 
 _log = logging.getLogger(__name__)
 
@@ -84,14 +95,33 @@ class CertificateStore(Protocol):
         """The thumbprints of all versions, None where they cannot be listed."""
 
 
+class Probe(Protocol):
+    """Connects to gateways."""
+
+    async def __call__(self, endpoints: Sequence[Endpoint], *, within: timedelta) -> Sequence[Observation]:
+        """One observation for each connection that an endpoint asks for, in order, when that time is over."""
+
+
 class Ledger(Protocol):
-    """The attempts made. `read` and `write` raise LedgerUnavailableError, `write` LedgerConflictError."""
+    """What is remembered. All methods raise LedgerUnavailableError, changes LedgerConflictError too."""
 
     async def read(self, gateway_keys: Iterable[str]) -> dict[str, LedgerRow]:
         """The rows of these gateways, a new one for each that has none."""
 
     async def write(self, row: LedgerRow) -> LedgerRow:
         """Store a row whose etag is still the newest, and return it with its next one."""
+
+    async def known(self) -> frozenset[str]:
+        """The keys of all gateways that have a row."""
+
+    async def forget(self, row: LedgerRow) -> None:
+        """Remove a row whose etag is still the newest; one that is gone already is no conflict."""
+
+    async def paused(self) -> Pause | None:
+        """The kill switch, None where it is off."""
+
+    async def set_pause(self, pause: Pause | None) -> None:
+        """Turn the kill switch on or off, for all workers."""
 
     async def save_report(self, report: Mapping[str, object]) -> None:
         """Keep the last report, for whichever process is asked for it."""
@@ -107,10 +137,47 @@ class World:
     gateways: Gateways
     certificates: CertificateStore
     ledger: Ledger
-    probe: Callable[[Sequence[Endpoint]], Awaitable[Sequence[Observation]]]
+    probe: Probe
     now: Callable[[], datetime]
     limits: Limits
     brakes: Brakes = Brakes()  # noqa: RUF009 - frozen
+    event_budget: timedelta = timedelta(seconds=15)
+
+    def budget(self, trigger: Trigger) -> timedelta:
+        """What a pass may take, telling included: Event Grid and HTTP clients do not wait for long."""
+        return self.event_budget if trigger is Trigger.EVENT else PASS_BUDGET
+
+
+class _Time:
+    """How much of the pass's time is left, by the monotonic clock of the event loop."""
+
+    def __init__(self, within: timedelta) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+        self._seconds = within.total_seconds()
+
+    def at(self, share: float) -> float:
+        """The moment at which this share of the time is over."""
+        return self._began + self._seconds * share
+
+    def left(self, share: float) -> timedelta:
+        """From now to that moment."""
+        return timedelta(seconds=max(0.0, self.at(share) - self._clock()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the steps of one pass share."""
+
+    world: World
+    run: Pass
+    time_is: _Time
+    began_at: datetime
+    turns: asyncio.Semaphore
+
+    def answered_at(self) -> datetime:
+        """Waits count from an answer, by the clock of the pass, which tells whole seconds."""
+        return self.run.now + (self.world.now() - self.began_at) + timedelta(seconds=1)
 
 
 async def reconcile(
@@ -120,81 +187,147 @@ async def reconcile(
     trigger: Trigger,
     overrides: frozenset[Reason] = frozenset(),
 ) -> Report:
-    """Look at what the scope selects, judge it, and do what the mode allows."""
-    began, began_at = time.monotonic(), world.now()
-    inventory = await world.gateways.discover()
-    run = Pass(str(uuid.uuid4()), trigger, mode, scope, inventory.as_of or world.now(), overrides)
-    gateways = select(inventory.gateways, scope)
-    rows, problems = await _read_ledger(world.ledger, inventory.gateways)
+    """Look at what the scope selects, judge it, and do what the mode allows.
 
-    evidence = await _observe(world, gateways, rows)
+    What there is no time for becomes a value as well: a read that failed, a connection out of time, a sync
+    left to the next pass.
+    """
+    began, began_at, time_is = time.monotonic(), world.now(), _Time(world.budget(trigger))
+    inventory = await _discover(world.gateways, time_is)
+    run = Pass(str(uuid.uuid4()), trigger, mode, scope, inventory.as_of or world.now(), overrides)
+    work = _Work(world, run, time_is, began_at, asyncio.Semaphore(SYNCS_AT_ONCE))
+    gateways = select(inventory.gateways, scope)
+    references = (b.reference for gateway in gateways for b in gateway.bindings)
+    (rows, pause, problems), expected = await asyncio.gather(
+        _read_ledger(world.ledger, inventory.gateways, time_is),
+        _read_each(
+            world.certificates.current,
+            (r.certificate for r in references if r),
+            time_is.at(READ_BY),
+            otherwise=_unread,
+        ),
+    )
+
+    evidence = await _observe(work, gateways, expected, rows)
     verdicts = [_judge(each, run.now, world.limits) for each in evidence]
     of_gateway: dict[str, list[Verdict]] = {gateway.key: [] for gateway in gateways}
     for verdict in verdicts:
         of_gateway[verdict.evidence.gateway.key].append(verdict)
 
-    decided = [decide(g, of_gateway[g.key], rows.get(g.key), run, world.brakes) for g in gateways]
-    planned = hold_back(decided, of_gateway, rows, run, world.brakes)
-    turns = asyncio.Semaphore(SYNCS_AT_ONCE)
+    noted = dict(rows)
+    if not run.dry:
+        noted |= {g.key: history.note(rows[g.key], of_gateway[g.key], run) for g in gateways if g.key in rows}
+    brakes = replace(world.brakes, pause=pause)
+    decided = [decide(g, of_gateway[g.key], noted.get(g.key), run, brakes) for g in gateways]
+    planned = hold_back(decided, of_gateway, rows, run, brakes)
 
-    def answered_at() -> datetime:
-        """Waits count from an answer, by the clock of the pass, which tells whole seconds."""
-        return run.now + (world.now() - began_at) + timedelta(seconds=1)
-
-    decisions = await asyncio.gather(*(_act(world, decision, answered_at, turns) for decision in planned))
-    proven = await _note_proofs(world.ledger, decisions, of_gateway, rows, run)
+    acted, missing = await asyncio.gather(
+        asyncio.gather(*(_act(work, decision) for decision in planned)),
+        _miss(work, inventory) if not (run.dry or problems) else _nobody_missing(),
+    )
+    stored = {row.gateway_key: row for _, row in acted if row}
+    synced = {d.gateway.key for d, _ in acted if d.choice is Choice.SYNC}
+    news = [row for key, row in noted.items() if key not in stored and key not in synced and row != rows[key]]
+    stored |= await _remember(world.ledger, news, time_is)
     return Report(
         run=run,
         duration_seconds=time.monotonic() - began,
         gateways=len(gateways),
         verdicts=tuple(verdicts),
-        decisions=tuple(decisions),
-        problems=(*inventory.problems, *problems),
-        seconds_to_served=proven,
+        decisions=tuple(decision for decision, _ in acted),
+        problems=(*inventory.problems, *problems, *missing.problems),
+        rows={**rows, **stored},
+        missing=missing.number,
+        pause=pause,
     )
+
+
+async def deliver(ledger: Ledger, report: Report, tell: Callable[[Sequence[Event]], Awaitable[bool]]) -> None:
+    """Tell what waits in the rows' outboxes, and strike it out once it is accepted: at least once."""
+    full = [row for row in report.rows.values() if row.outbox and row.etag and not report.run.dry]
+    if not await tell([event for row in full for event in row.outbox]):
+        return
+    emptied = [history.told(row, (event.event_id for event in row.outbox)) for row in full]
+    await _write_each(ledger, emptied)
+
+
+async def _discover(gateways: Gateways, time_is: _Time) -> Inventory:
+    try:
+        async with asyncio.timeout_at(time_is.at(LISTED_BY)):
+            return await gateways.discover()
+    except TimeoutError:
+        return Inventory((), ("The gateways were not listed in time; the next pass tries again.",), None)
 
 
 async def _read_ledger(
-    ledger: Ledger, gateways: Sequence[Gateway]
-) -> tuple[dict[str, LedgerRow], tuple[str, ...]]:
+    ledger: Ledger, gateways: Sequence[Gateway], time_is: _Time
+) -> tuple[dict[str, LedgerRow], Pause | None, tuple[str, ...]]:
     try:
-        return await ledger.read(g.key for g in gateways), ()
+        async with asyncio.timeout_at(time_is.at(READ_BY)):
+            rows, pause = await asyncio.gather(ledger.read(g.key for g in gateways), ledger.paused())
     except LedgerUnavailableError as error:
-        return {}, (f"The attempt ledger could not be read, so nothing is synced: {error}",)
+        return {}, None, (f"The attempt ledger could not be read, so nothing is synced: {error}",)
+    except TimeoutError:
+        return {}, None, ("The attempt ledger did not answer in time, so nothing is synced.",)
+    return rows, pause, ()
 
 
 async def _observe(
-    world: World, gateways: Sequence[Gateway], rows: Mapping[str, LedgerRow]
+    work: _Work,
+    gateways: Sequence[Gateway],
+    expected: Mapping[CertificateId, Expected],
+    rows: Mapping[str, LedgerRow],
 ) -> list[Evidence]:
-    """Expected and served of every binding: one read per distinct certificate, all endpoints together."""
-    bindings = [(gateway, binding) for gateway in gateways for binding in gateway.bindings]
-    certificates = (b.reference.certificate for _, b in bindings if b.reference)
+    """What every binding serves, all endpoints together, and how the last syncs have ended."""
+    world, time_is = work.world, work.time_is
+    evidence = [
+        _to_observe(gateway, binding, expected, rows.get(gateway.key), work.run.now)
+        for gateway in gateways
+        for binding in gateway.bindings
+    ]
     asked = [rows[g.key] for g in gateways if g.key in rows and not g.busy]
     operations = (row.operation_url for row in asked if row.operation_url and not row.proven_at)
-    expected, observations, errors = await asyncio.gather(
-        _read_each(world.certificates.current, certificates),
-        world.probe([endpoint for _, binding in bindings for endpoint in binding.endpoints]),
-        _read_each(world.gateways.operation_error, operations),
+    observations, errors = await asyncio.gather(
+        world.probe([e for each in evidence for e in each.binding.endpoints], within=time_is.left(PROBED_BY)),
+        _read_each(world.gateways.operation_error, operations, time_is.at(PROBED_BY), otherwise=_nothing),
     )
     in_order = iter(observations)
     evidence = [
-        Evidence(
-            gateway=gateway,
-            binding=binding,
-            expected=expected[binding.reference.certificate] if binding.reference else None,
-            observations=tuple(islice(in_order, sum(e.connections for e in binding.endpoints))),
-            earlier=frozenset(),
-            row=(row := rows.get(gateway.key)),
-            operation_error=errors.get(row.operation_url or "") if row else None,
+        replace(
+            each,
+            observations=tuple(islice(in_order, sum(e.connections for e in each.binding.endpoints))),
+            operation_error=errors.get((each.row and each.row.operation_url) or ""),
         )
-        for gateway, binding in bindings
+        for each in evidence
     ]
     puzzling = {certificate for each in evidence if (certificate := _puzzling(each))}
-    earlier = await _read_each(world.certificates.earlier, puzzling)
+    earlier = await _read_each(world.certificates.earlier, puzzling, time_is.at(ASKED_BY), otherwise=_nothing)
     return [
         replace(each, earlier=earlier[certificate]) if (certificate := _puzzling(each)) else each
         for each in evidence
     ]
+
+
+def _to_observe(
+    gateway: Gateway,
+    binding: Binding,
+    expected: Mapping[CertificateId, Expected],
+    row: LedgerRow | None,
+    now: datetime,
+) -> Evidence:
+    """The evidence before anything is observed: a settled binding is asked once at each endpoint."""
+    wanted = expected[binding.reference.certificate] if binding.reference else None
+    if sampled := history.sampled(row, binding, wanted, now):
+        binding = replace(binding, endpoints=tuple(replace(e, connections=1) for e in binding.endpoints))
+    return Evidence(gateway, binding, wanted, (), frozenset(), row, sampled=sampled)
+
+
+def _unread(certificate: CertificateId) -> Expected:
+    return CertificateUnreadable(certificate, UnreadableCause.UNREACHABLE, "no answer within the pass's time")
+
+
+def _nothing(_: object) -> None:
+    return None
 
 
 def _puzzling(evidence: Evidence) -> CertificateId | None:
@@ -206,13 +339,18 @@ def _puzzling(evidence: Evidence) -> CertificateId | None:
     return evidence.expected.certificate if any(leaf not in known for leaf in leaves) else None
 
 
-async def _read_each(read: Callable[[K], Awaitable[T]], keys: Iterable[K]) -> dict[K, T]:
-    """One read per distinct key, bounded in number."""
+async def _read_each(
+    read: Callable[[K], Awaitable[T]], keys: Iterable[K], until: float, otherwise: Callable[[K], T]
+) -> dict[K, T]:
+    """One read per distinct key, bounded in number and time."""
     turns = asyncio.Semaphore(READS_AT_ONCE)
 
     async def one(key: K) -> T:
-        async with turns:
-            return await read(key)
+        try:
+            async with asyncio.timeout_at(until), turns:
+                return await read(key)
+        except TimeoutError:
+            return otherwise(key)
 
     distinct = list(dict.fromkeys(keys))
     return dict(zip(distinct, await asyncio.gather(*map(one, distinct)), strict=True))
@@ -229,50 +367,101 @@ def _judge(evidence: Evidence, now: datetime, limits: Limits) -> Verdict:
         return Verdict(evidence, Status.UNKNOWN, Reason.INTERNAL_ERROR, message)
 
 
-async def _act(
-    world: World, decision: Decision, answered_at: Callable[[], datetime], turns: asyncio.Semaphore
-) -> Decision:
-    """Store the intent, ask for the sync, note the answer: in this order a crash can only cost an attempt."""
+async def _act(work: _Work, decision: Decision) -> tuple[Decision, LedgerRow | None]:
+    """Store the intent, ask for the sync, note the answer: in this order a crash can only cost an attempt.
+
+    The row is what the ledger has then, None where it was not changed.
+    """
     if decision.choice is not Choice.SYNC or decision.claim is None:
-        return decision
-    async with turns:
+        return decision, None
+    world, run, name = work.world, work.run, decision.gateway.name
+    async with work.turns:
+        if not work.time_is.left(ASKED_BY):
+            why = f"{name}: not synced, because this pass has no time left; the next one goes on."
+            return replace(decision, choice=Choice.OUT_OF_TIME, message=why), None
+        intent = history.waiting(decision.claim, [telemetry.sync_requested(run, decision)])
         try:
-            stored = await world.ledger.write(decision.claim)
+            stored = await world.ledger.write(intent)
         except LedgerConflictError:
-            why = f"{decision.gateway.name}: another worker has just asked for a sync."
-            return replace(decision, choice=Choice.CLAIMED_ELSEWHERE, message=why)
+            why = f"{name}: another worker has just asked for a sync."
+            return replace(decision, choice=Choice.CLAIMED_ELSEWHERE, message=why), None
         except LedgerUnavailableError as error:
-            why = f"{decision.gateway.name}: not synced, because the attempt could not be stored: {error}"
-            return replace(decision, choice=Choice.LEDGER_UNAVAILABLE, message=why)
-        answer = await world.gateways.sync(decision.gateway)
+            why = f"{name}: not synced, because the attempt could not be stored: {error}"
+            return replace(decision, choice=Choice.LEDGER_UNAVAILABLE, message=why), None
+        answer = await _sync(world.gateways, decision.gateway, work.time_is)
+        message = f"{decision.message} Answer: {answer.outcome}, {answer.detail}."
+        decision = replace(decision, answer=answer, message=message)
+        settled = replace(settle(decision, stored, answer, work.answered_at()), outbox=stored.outbox)
+        if answer.outcome is SyncOutcome.ACCEPTED:
+            settled = history.synced(settled, work.answered_at())
+        settled = history.waiting(settled, [telemetry.sync_answered(run, decision, answer)])
         try:
-            await world.ledger.write(settle(decision, stored, answer, answered_at()))
+            return decision, await world.ledger.write(settled)
         except (LedgerConflictError, LedgerUnavailableError) as error:
-            _log.warning("%s: the answer to the sync could not be noted: %s", decision.gateway.name, error)
-    return replace(
-        decision, answer=answer, message=f"{decision.message} Answer: {answer.outcome}, {answer.detail}."
-    )
+            _log.warning("%s: the answer to the sync could not be noted: %s", name, error)
+            return decision, stored
 
 
-async def _note_proofs(
-    ledger: Ledger,
-    decisions: Iterable[Decision],
-    of_gateway: Mapping[str, Sequence[Verdict]],
-    rows: Mapping[str, LedgerRow],
-    run: Pass,
-) -> dict[str, float]:
-    """Close the rotations that this pass has seen served everywhere: seconds to served by gateway key."""
-    proven: dict[str, float] = {}
-    for decision in decisions:
-        key = decision.gateway.key
-        if run.mode is Mode.OBSERVE or decision.choice is Choice.SYNC or key not in rows:
-            continue
-        if proof := prove(rows[key], of_gateway[key], run.now):
+async def _sync(gateways: Gateways, gateway: Gateway, time_is: _Time) -> SyncAnswer:
+    try:
+        async with asyncio.timeout_at(time_is.at(ANSWERED_BY)):
+            return await gateways.sync(gateway)
+    except TimeoutError:
+        return SyncAnswer(SyncOutcome.UNKNOWN, "no answer within the pass's time")
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """Gateways that were known and are not listed any more."""
+
+    number: int = 0
+    problems: tuple[str, ...] = ()
+
+
+async def _nobody_missing() -> _Missing:
+    return _Missing()
+
+
+async def _miss(work: _Work, inventory: Inventory) -> _Missing:
+    """Notice gateways that have vanished, and forget them after a week; only where the list is whole."""
+    ledger, run = work.world.ledger, work.run
+    if run.scope != Scope() or inventory.problems:
+        return _Missing()
+    try:
+        known = await ledger.known()
+        rows = await ledger.read(known - {gateway.key for gateway in inventory.gateways})
+        for row in rows.values():
+            if not work.time_is.left(ASKED_BY):
+                break
+            if history.forgotten(row, run.now):
+                await ledger.forget(row)
+            elif row.missing_since is None:
+                await ledger.write(replace(row, missing_since=run.now))
+    except LedgerConflictError:
+        return _Missing()  # another worker does the same
+    except LedgerUnavailableError as error:
+        return _Missing(problems=(f"Whether gateways have vanished is not known: {error}",))
+    return _Missing(len(rows), history.shrunk(rows, len(known)))
+
+
+async def _remember(ledger: Ledger, rows: Collection[LedgerRow], time_is: _Time) -> dict[str, LedgerRow]:
+    """Store what is new, as far as there is time; the next pass notices the rest again."""
+    return await _write_each(ledger, rows) if time_is.left(ANSWERED_BY) else {}
+
+
+async def _write_each(ledger: Ledger, rows: Iterable[LedgerRow]) -> dict[str, LedgerRow]:
+    """Store these rows, each for itself, and return those that were stored, by gateway key."""
+    turns = asyncio.Semaphore(WRITES_AT_ONCE)
+
+    async def one(row: LedgerRow) -> LedgerRow | None:
+        async with turns:
             try:
-                await ledger.write(proof[0])
+                return await ledger.write(row)
             except LedgerConflictError:
-                continue  # another worker has seen it too, and reports it
+                return None  # another worker has seen the same
             except LedgerUnavailableError as error:
-                _log.warning("%s: its proof could not be noted: %s", decision.gateway.name, error)
-            proven[key] = proof[1]
-    return proven
+                _log.warning("%s: what was seen could not be noted: %s", row.gateway_key, error)
+                return None
+
+    stored = await asyncio.gather(*(one(row) for row in rows))
+    return {row.gateway_key: row for row in stored if row}

@@ -7,12 +7,15 @@ from rotation.model import (
     CertificateVersion,
     Decision,
     Observation,
+    Pause,
     Report,
     ServedCertificate,
     Status,
     Verdict,
 )
 from rotation.telemetry import counts
+
+MOST_ROTATIONS = 500
 
 
 def to_json(report: Report) -> dict[str, object]:
@@ -28,9 +31,17 @@ def to_json(report: Report) -> dict[str, object]:
         "gateways": report.gateways,
         "counts": {status: int(number) for status, number in counts(report.verdicts).items()},
         "problems": list(report.problems),
+        "missing": report.missing,
+        "pause": pause_to_json(report.pause),
         "decisions": [_decision(d) for d in report.decisions],
+        "rotations": _rotations(report),
         "verdicts": [_verdict(v, run.now) for v in sorted(report.verdicts, key=_urgency)],
     }
+
+
+def pause_to_json(pause: Pause | None) -> dict[str, object] | None:
+    """The kill switch, None where it is off."""
+    return {"at": pause.at.isoformat(), "reason": pause.reason} if pause else None
 
 
 def summary(report: Report) -> str:
@@ -38,6 +49,39 @@ def summary(report: Report) -> str:
     statuses = Counter(v.status for v in report.verdicts)
     listed = ", ".join(f"{statuses[s]} {s}" for s in Status if statuses[s]) or "no hostname"
     return f"{report.run.trigger} looked at {report.run.scope}: {report.gateways} gateway(s), {listed}"
+
+
+def _rotations(report: Report) -> list[dict[str, object]]:
+    """Those of the gateways looked at, the newest first; t0 to t4 as ISO times, None for what is to come."""
+    gateways = {v.evidence.gateway.key: v.evidence.gateway for v in report.verdicts}
+    found = [
+        (gateways[key], rotation)
+        for key, row in report.rows.items()
+        if key in gateways
+        for rotation in row.rotations
+    ]
+    newest_first = sorted(found, key=lambda pair: pair[1].noticed, reverse=True)
+    return [
+        {
+            "gateway": gateway.name,
+            "gateway_id": gateway.id,
+            "gateway_kind": gateway.kind,
+            "certificate": rotation.certificate,
+            "version": rotation.version,
+            "created": rotation.created.isoformat(),
+            "noticed": rotation.noticed.isoformat(),
+            "synced": _iso(rotation.synced),
+            "first_served": _iso(rotation.first_served),
+            "proven": _iso(rotation.proven),
+            "caught_by": rotation.caught_by,
+            "seconds_to_served": rotation.seconds_to_served,
+        }
+        for gateway, rotation in newest_first[:MOST_ROTATIONS]
+    ]
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
 
 
 def _urgency(verdict: Verdict) -> tuple[int, str, str]:

@@ -4,48 +4,168 @@ docs/telemetry.md describes every one of them. Values are scalars, because the e
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
 
 from rotation.model import (
     CertificateVersion,
     Choice,
     Decision,
+    Event,
+    Gateway,
+    LastVerdict,
     Mode,
+    Pass,
     Report,
+    Rotation,
     ServedCertificate,
     Status,
+    SyncAnswer,
     Verdict,
 )
 
 SCHEMA_VERSION = "1"
 CERTIFICATE_VERIFIED = "CertificateVerified"
+VERDICT_CHANGED = "VerdictChanged"
 SYNC_REQUESTED = "SyncRequested"
+SYNC_ANSWERED = "SyncAnswered"
+ROTATION_PROVEN = "RotationProven"
 RUN_COMPLETED = "RunCompleted"
 
+LONGEST_MESSAGE = 500
+"""Of an event that waits in a ledger row, which has to fit into Table storage."""
+
+_RIGHT = frozenset({Status.IN_SYNC, Status.SYNCING, Status.UNMANAGED})
 _SECONDS_PER_DAY = 86400
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """A custom event: `properties` become dimensions, `measurements` numbers."""
+class Availability:
+    """An availability result: what the Availability blade and its metric are made of."""
 
     name: str
+    location: str
+    success: bool
+    message: str
+    seconds: float
     properties: Mapping[str, str]
-    measurements: Mapping[str, float]
 
 
 def events(report: Report) -> list[Event]:
-    """One event per verified binding, one per sync, one for the run."""
+    """What a pass tells once: an event per verified binding, and one for the run."""
+    return [*(_verified(report, verdict) for verdict in report.verdicts), _run(report)]
+
+
+def availability(report: Report) -> list[Availability]:
+    """A result per binding and region of which something was read: a success where the leaf is right."""
     return [
-        *(_verified(report, verdict) for verdict in report.verdicts),
-        *(_sync(report, decision) for decision in report.decisions if decision.choice is Choice.SYNC),
-        _run(report),
+        Availability(
+            name=f"{verdict.evidence.binding.hostname} @ {verdict.evidence.gateway.name}",
+            location=region,
+            success=verdict.status in _RIGHT,
+            message=verdict.message,
+            seconds=report.duration_seconds,
+            properties=_common(report.run) | _gateway(verdict.evidence.gateway),
+        )
+        for verdict in report.verdicts
+        for region in dict.fromkeys(
+            seen.endpoint.region
+            for seen in verdict.evidence.observations
+            if isinstance(seen, ServedCertificate)
+        )
     ]
 
 
-def _common(report: Report) -> dict[str, str]:
-    run = report.run
+def verdict_changed(run: Pass, verdict: Verdict, before: LastVerdict | None) -> Event:
+    """A binding is judged otherwise than it was."""
+    binding = verdict.evidence.binding
+    properties = {
+        **_common(run),
+        **_gateway(verdict.evidence.gateway),
+        "at": _text(run.now),
+        "hostname": binding.hostname,
+        "hostname_type": binding.hostname_type,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "drift": str(verdict.drift).lower(),
+        "message": verdict.message[:LONGEST_MESSAGE],
+        "was_status": before.status if before else "",
+        "was_reason": before.reason if before else "",
+        "was_since": _text(before.since if before else None),
+    }
+    return _once(
+        Event(VERDICT_CHANGED, properties, {}), "at", "hostname_type", "hostname", "status", "reason", "drift"
+    )
+
+
+def sync_requested(run: Pass, decision: Decision) -> Event:
+    """The intent: told even if the worker is killed before the answer."""
+    properties = {
+        **_common(run),
+        **_gateway(decision.gateway),
+        "at": _text(run.now),
+        "message": decision.message[:LONGEST_MESSAGE],
+        "forced": str(run.mode is Mode.FORCE).lower(),
+        "overrides": ",".join(sorted(run.overrides)),
+    }
+    return _once(Event(SYNC_REQUESTED, properties, _attempt(decision)), "run_id")
+
+
+def sync_answered(run: Pass, decision: Decision, answer: SyncAnswer) -> Event:
+    """What the gateway's management answered to it."""
+    properties = {
+        **_common(run),
+        **_gateway(decision.gateway),
+        "at": _text(run.now),
+        "outcome": answer.outcome,
+        "detail": answer.detail[:LONGEST_MESSAGE],
+    }
+    return _once(Event(SYNC_ANSWERED, properties, _attempt(decision)), "run_id")
+
+
+def rotation_proven(run: Pass, gateway: Gateway, rotation: Rotation) -> Event:
+    """A rotation has ended: every hostname serves the version."""
+    properties = {
+        **_common(run),
+        **_gateway(gateway),
+        "certificate": rotation.certificate,
+        "version": rotation.version,
+        "caught_by": rotation.caught_by,
+        "created": _text(rotation.created),
+        "noticed": _text(rotation.noticed),
+        "synced": _text(rotation.synced),
+        "first_served": _text(rotation.first_served),
+        "proven": _text(rotation.proven),
+    }
+    measurements = {
+        "seconds_to_notice": (rotation.noticed - rotation.created).total_seconds(),
+        "seconds_to_served": rotation.seconds_to_served or 0.0,
+    }
+    return _once(Event(ROTATION_PROVEN, properties, measurements), "certificate", "version", "created")
+
+
+def _once(event: Event, *identity: str) -> Event:
+    """The event with its id: the same for the same thing, however often it is told."""
+    parts = (event.name, event.properties["gateway_id"].lower(), *(event.properties[key] for key in identity))
+    event_id = sha256("|".join(parts).encode()).hexdigest()[:32]
+    return replace(event, event_id=event_id, properties={**event.properties, "event_id": event_id})
+
+
+def _common(run: Pass) -> dict[str, str]:
     return {"schema": SCHEMA_VERSION, "run_id": run.run_id, "trigger": run.trigger, "mode": run.mode}
+
+
+def _gateway(gateway: Gateway) -> dict[str, str]:
+    return {"gateway": gateway.name, "gateway_id": gateway.id, "gateway_kind": gateway.kind}
+
+
+def _attempt(decision: Decision) -> dict[str, float]:
+    return {"attempt": float(decision.claim.attempts if decision.claim else 0)}
+
+
+def _text(moment: datetime | None) -> str:
+    return moment.isoformat() if moment else ""
 
 
 def _verified(report: Report, verdict: Verdict) -> Event:
@@ -53,10 +173,8 @@ def _verified(report: Report, verdict: Verdict) -> Event:
     gateway, binding, expected = evidence.gateway, evidence.binding, evidence.expected
     served = [o for o in evidence.observations if isinstance(o, ServedCertificate)]
     properties = {
-        **_common(report),
-        "gateway": gateway.name,
-        "gateway_id": gateway.id,
-        "gateway_kind": gateway.kind,
+        **_common(report.run),
+        **_gateway(gateway),
         "hostname": binding.hostname,
         "hostname_type": binding.hostname_type,
         "status": verdict.status,
@@ -68,44 +186,46 @@ def _verified(report: Report, verdict: Verdict) -> Event:
         "served": ",".join(sorted({s.thumbprint for s in served})[:5]),
         "distrust": ",".join(sorted({s.distrust for s in served if s.distrust})[:5]),
     }
+    if served:
+        properties |= _proof(served[0])
     measurements = {"connections": float(len(evidence.observations)), "connections_read": float(len(served))}
     if isinstance(expected, CertificateVersion):
         properties |= {"expected": expected.thumbprint, "expected_version": expected.version}
         matching = sum(s.thumbprint == expected.thumbprint for s in served)
         measurements["connections_matching"] = float(matching)
-        seconds = report.seconds_to_served.get(gateway.key)
-        if seconds is not None and evidence.row and evidence.row.asked_for(expected):
-            measurements["seconds_to_served"] = seconds
-            properties["caught_by"] = evidence.row.caught_by or ""
     if ends := [s.not_after for s in served if s.not_after]:
         measurements["days_to_expiry"] = (min(ends) - now).total_seconds() / _SECONDS_PER_DAY
     return Event(CERTIFICATE_VERIFIED, properties, measurements)
 
 
-def _sync(report: Report, decision: Decision) -> Event:
-    claim, answer = decision.claim, decision.answer
-    properties = {
-        **_common(report),
-        "gateway": decision.gateway.name,
-        "gateway_id": decision.gateway.id,
-        "gateway_kind": decision.gateway.kind,
-        "outcome": answer.outcome if answer else "",
-        "message": decision.message,
-        "forced": str(report.run.mode is Mode.FORCE).lower(),
-        "overrides": ",".join(sorted(report.run.overrides)),
+def _proof(leaf: ServedCertificate) -> dict[str, str]:
+    """The record of one connection, and how to make the same one by hand."""
+    place = leaf.endpoint
+    return {
+        "served_sha256": leaf.sha256,
+        "served_serial": leaf.serial,
+        "served_issuer": leaf.issuer,
+        "served_not_after": _text(leaf.not_after),
+        "peer_address": leaf.address,
+        "region": place.region,
+        "tls_version": leaf.tls_version,
+        "openssl": (
+            f"openssl s_client -connect {leaf.address} -servername {place.sni} </dev/null"
+            " | openssl x509 -noout -fingerprint -sha1 -serial -issuer -enddate"
+        ),
     }
-    return Event(SYNC_REQUESTED, properties, {"attempt": float(claim.attempts if claim else 0)})
 
 
 def _run(report: Report) -> Event:
     properties = {
-        **_common(report),
+        **_common(report.run),
         "scope": str(report.run.scope),
         "problems": " | ".join(report.problems)[:4000],
     }
     measurements = {
         "duration_seconds": report.duration_seconds,
         "gateways": float(report.gateways),
+        "gateways_missing": float(report.missing),
         "hostnames": float(len(report.verdicts)),
         "drift": float(sum(v.drift for v in report.verdicts)),
         "syncs": float(sum(d.choice is Choice.SYNC for d in report.decisions)),

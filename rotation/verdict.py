@@ -75,10 +75,10 @@ class _Case:
 
     @property
     def within_deadline(self) -> bool:
-        """Whether waiting is still reasonable: counted from the version, or from our last sync for it."""
+        """Whether waiting is still reasonable: counted from the version, or from our first sync for it."""
         since = self.expected.available_since
         row = self.evidence.row
-        if row and row.asked_at and row.asked_for(self.expected):
+        if row and row.asked_at and row.asked_for(self.expected) and row.attempts == 1:
             since = max(since, row.asked_at)
         return self.now - since <= self.limits.drift_after
 
@@ -260,6 +260,8 @@ def served(case: _Case) -> Finding | None:
     if not endpoints or any(met[e] < e.connections for e in endpoints) or case.not_new:
         return None
     seen = f"serves {shorten(case.expected.thumbprint)} on {tally(case.new, case.evidence)}"
+    if case.evidence.sampled:
+        seen += " (settled, so only sampled)"
     left = case.expected.not_after - case.now
     if left > case.limits.expires_soon:
         return Finding(Status.IN_SYNC, Reason.SERVED, f"{seen}.")
@@ -299,6 +301,8 @@ def sync_in_flight(case: _Case) -> Finding | None:
     row = case.evidence.row
     ended = case.evidence.operation_error is not None
     if ended or not row or not row.asked_for(case.expected) or not row.in_flight(case.now):
+        return None
+    if not case.within_deadline:
         return None
     return Finding(
         Status.SYNCING,

@@ -232,12 +232,13 @@ class Demo:
                 f" connections, {event.measurements['days_to_expiry']:.0f} days left",
                 observed=matching == connections > 0,
             )
-        seconds = verified[0].measurements["seconds_to_served"] if verified else 0.0
+        proven = [e for e in events if e.name == "RotationProven"]
+        seconds = proven[0].measurements["seconds_to_served"] if proven else 0.0
         elapsed = (self.world.clock.now() - created).total_seconds()
         self.tell.true(
-            f"time to served: {seconds / 60:.0f} minutes, caught by {caught_by}"
+            f"RotationProven: time to served {seconds / 60:.0f} minutes, caught by {caught_by}"
             f" (API Management by itself: {MANAGEMENT_BY_ITSELF})",
-            observed=0 < seconds <= elapsed + 1 and verified[0].properties["caught_by"] == caught_by,
+            observed=0 < seconds <= elapsed + 1 and proven[0].properties["caught_by"] == caught_by,
         )
 
 

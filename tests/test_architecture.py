@@ -170,6 +170,7 @@ def test_function_app_imports_at_its_top_only_what_is_light() -> None:
     expected = {
         "azure.functions",
         "rotation.events.Envelope",
+        "rotation.model.Pause",
         "rotation.model.clean",
         "rotation.settings.Mistakes",
         "rotation.settings.event_queue",

@@ -6,10 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rotation import model, plan, settings, telemetry, verdict
+from rotation import model, plan, settings, verdict
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
@@ -179,36 +180,32 @@ def test_the_example_of_local_settings_is_accepted() -> None:
     assert isinstance(settings.load(values), settings.Settings)
 
 
-@pytest.mark.parametrize(
-    ("event", "function"),
-    [
-        (telemetry.CERTIFICATE_VERIFIED, "_verified"),
-        (telemetry.SYNC_REQUESTED, "_sync"),
-        (telemetry.RUN_COMPLETED, "_run"),
-    ],
-)
-def test_every_field_of_an_event_is_documented(event: str, function: str) -> None:
-    """docs/telemetry.md names the fields that telemetry.py writes, and no others."""
-    section = re.split(r"^## ", text("docs/telemetry.md"), flags=re.MULTILINE)
-    described = next(part for part in section if part.startswith(f"`{event}`"))
-    source = inspect.getsource(getattr(telemetry, function))
-    written = set(re.findall(r'"(\w+)"(?:\]? =|:)', source))
-    if event == telemetry.RUN_COMPLETED:
-        written |= set(telemetry.counts([]))
-    columns = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", described, re.MULTILINE)
-
-    assert written == {name for column in columns for name in re.findall(r"`(\w+)`", column)}
+SCHEMA = json.loads(text("docs/telemetry.schema.json"))
 
 
-def test_the_queries_in_the_documents_are_those_in_infra() -> None:
-    """One text, no drift."""
-    shown = re.findall(r"```kusto\n(.*?)```", text("docs/telemetry.md"), re.DOTALL)
-    kept = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "infra/queries").glob("*.kql")}
+@pytest.mark.parametrize("event", SCHEMA["oneOf"], ids=[event["title"] for event in SCHEMA["oneOf"]])
+def test_every_field_of_an_event_is_documented(event: dict[str, Any]) -> None:
+    """docs/telemetry.md names the fields of the contract, and no others."""
+    start, *sections = re.split(r"^## ", text("docs/telemetry.md"), flags=re.MULTILINE)
+    described = next(part for part in sections if part.startswith(f"`{event['title']}`"))
+    fields = {name for part in event["properties"].values() for name in part.get("properties", ())}
+    rows = re.findall(r"^\| `(\w+)` \|", start + described, re.MULTILINE)
 
-    assert sorted(kept.values()) == sorted(shown)
-    for name, query in kept.items():
-        fields = re.findall(r"(?:Properties|Measurements)\.(\w+)", query)
-        assert [] == [field for field in fields if f"`{field}`" not in text("docs/telemetry.md")], name
+    assert fields == set(rows)
+
+
+def test_queries_name_only_fields_of_the_contract() -> None:
+    """A field that is renamed breaks no alert unnoticed."""
+    known = {
+        name
+        for event in SCHEMA["oneOf"]
+        for part in event["properties"].values()
+        for name in part.get("properties", ())
+    }
+    for path in (PROJECT / "infra/queries").glob("*.kql"):
+        fields = re.findall(r"(?:Properties|Measurements)\.(\w+)", path.read_text(encoding="utf-8"))
+
+        assert set() == set(fields) - known, path.name
 
 
 def test_every_name_that_the_architecture_walks_through_exists() -> None:
@@ -247,6 +244,11 @@ def test_the_figures_of_the_reliability_page_are_those_of_the_tests() -> None:
     assert f"{int(schedules[1]):,} schedules" in page
     assert "0 false `IN_SYNC`, 0 false `STALE`" in page
     assert "assert (0, 0, 0) == (figures.false_in_sync, figures.false_stale, figures.other_unfounded)" in soak
-    assert "--schedules 100000" in text("Makefile")
+    assert "SCHEDULES ?= 100000" in text("Makefile")
+    assert "make soak SCHEDULES=10000" in text(".ci/run")
+    outbox = text("tests/simulation/test_outbox.py")
+    assert "KILLS = range(20)" in outbox
+    assert "20 kills" in page
+    assert "AWAY = timedelta(hours=6)" in outbox
     assert "assert 5 == figures.worst_syncs_in_24_h" in soak
     assert "at most 5 syncs of a version in 24 hours" in page

@@ -207,12 +207,12 @@ var items = [
   }
   {
     type: 3
-    name: 'sync-answers'
+    name: 'syncs'
     customWidth: '100'
     content: {
       version: 'KqlItem/1.0'
       title: 'Answers to syncs'
-      query: loadTextContent('../queries/workbook/sync-answers.kql')
+      query: loadTextContent('../queries/syncs.kql')
       size: 0
       timeContext: {
         durationMs: 604800000

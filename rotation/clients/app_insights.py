@@ -7,18 +7,22 @@ ingestion or a token endpoint that hangs takes nobody else's time.
 
 import asyncio
 import json
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from rotation.model import Event
 from rotation.settings import Identity
-from rotation.telemetry import Event
+from rotation.telemetry import Availability
 
 if TYPE_CHECKING:
     from azure.monitor.opentelemetry.exporter import AzureMonitorLogExporter
 
-EVENTS_PER_WRITE = 500
+RESULTS_PER_WRITE = 500
 SCOPE = "rotation"
+
+Result = Event | Availability
 
 
 class AppInsights:
@@ -33,12 +37,12 @@ class AppInsights:
         self._thread = ThreadPoolExecutor(1, "app-insights")
         self._exporter: AzureMonitorLogExporter | None = None
 
-    async def write(self, events: Sequence[Event], trace_parent: str | None) -> bool:
-        """Write the events, joined to the invocation's trace; False where not all were accepted."""
+    async def write(self, results: Sequence[Result], trace_parent: str | None) -> bool:
+        """Write the results, joined to the invocation's trace; False where not all were accepted."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._write, events, trace_parent)
+        return await loop.run_in_executor(self._thread, self._write, results, trace_parent)
 
-    def _write(self, events: Sequence[Event], trace_parent: str | None) -> bool:
+    def _write(self, results: Sequence[Result], trace_parent: str | None) -> bool:
         from opentelemetry._logs import LogRecord, SeverityNumber
         from opentelemetry.sdk._logs import ReadableLogRecord
         from opentelemetry.sdk._logs.export import LogRecordExportResult
@@ -53,22 +57,18 @@ class AppInsights:
                 LogRecord(
                     context=context,
                     severity_number=SeverityNumber.INFO,
-                    body=event.name,
-                    attributes={
-                        **event.properties,
-                        "microsoft.custom_event.name": event.name,
-                        "microsoft.custom_measurements": json.dumps(event.measurements),
-                    },
+                    body=result.name,
+                    attributes=_event(result) if isinstance(result, Event) else _availability(result),
                 ),
                 resource,
                 scope,
             )
-            for event in events
+            for result in results
         ]
         exporter = self._open()
         return all(
-            exporter.export(records[start : start + EVENTS_PER_WRITE]) is LogRecordExportResult.SUCCESS
-            for start in range(0, len(records), EVENTS_PER_WRITE)
+            exporter.export(records[start : start + RESULTS_PER_WRITE]) is LogRecordExportResult.SUCCESS
+            for start in range(0, len(records), RESULTS_PER_WRITE)
         )
 
     def _open(self) -> "AzureMonitorLogExporter":
@@ -99,3 +99,25 @@ class AppInsights:
         self._thread.shutdown()
         if self._exporter is not None:
             self._exporter.shutdown()
+
+
+def _event(event: Event) -> dict[str, str]:
+    return {
+        **event.properties,
+        "microsoft.custom_event.name": event.name,
+        "microsoft.custom_measurements": json.dumps(event.measurements),
+    }
+
+
+def _availability(result: Availability) -> dict[str, str | bool]:
+    minutes, seconds = divmod(result.seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return {
+        **result.properties,
+        "microsoft.availability.id": uuid.uuid4().hex,
+        "microsoft.availability.name": result.name,
+        "microsoft.availability.duration": f"0.{hours % 24:02}:{minutes:02}:{seconds:010.7f}",
+        "microsoft.availability.success": result.success,
+        "microsoft.availability.runLocation": result.location,
+        "microsoft.availability.message": result.message,
+    }

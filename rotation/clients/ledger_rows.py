@@ -16,7 +16,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rotation.model import LedgerRow, SyncOutcome, Trigger
+from rotation.model import (
+    Event,
+    LastVerdict,
+    LedgerRow,
+    Pause,
+    Reason,
+    Rotation,
+    Status,
+    SyncOutcome,
+    Trigger,
+    Wanted,
+)
 
 MOST_ATTEMPTS = 1000
 FURTHEST_NEXT = timedelta(hours=25)
@@ -44,6 +55,21 @@ def row_from_text(key: str, etag: str, text: str) -> LedgerRow:
     if row.asked_at and row.next_at and not refused:
         row = replace(row, next_at=min(row.next_at, row.asked_at + FURTHEST_NEXT))
     return row
+
+
+def pause_to_text(pause: Pause) -> str:
+    """The kill switch as JSON."""
+    return json.dumps(_PAUSE.to_json(pause))
+
+
+def pause_from_text(text: str) -> Pause:
+    """The kill switch that was stored.
+
+    Raises:
+        ValueError, TypeError, ArithmeticError, RecursionError: it makes no sense.
+    """
+    pause: Pause = _PAUSE.from_json(_object(text))
+    return pause
 
 
 def report_from_text(text: str) -> Mapping[str, object]:
@@ -82,12 +108,6 @@ def _text(value: object) -> str:
     return value
 
 
-def _texts(value: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r:.40} does not map names to versions")
-    return {name: _text(version) for name, version in value.items()}
-
-
 def _moment(value: object) -> datetime:
     moment = datetime.fromisoformat(_text(value))
     if moment.tzinfo is None or not 2000 <= moment.year < 2200:
@@ -103,19 +123,107 @@ def _or_none(kind: _Kind) -> _Kind:
     )
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r:.40} is neither true nor false")
+    return value
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{value!r:.40} is no number")
+    return float(value)
+
+
+def _entries(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.40} does not map names to anything")
+    return value
+
+
+def _items(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.40} is no list")
+    return value
+
+
+def _by_name(kind: _Kind) -> _Kind:
+    return _Kind(
+        lambda values: {name: kind.to_json(value) for name, value in values.items()},
+        lambda values: {name: kind.from_json(value) for name, value in _entries(values).items()},
+    )
+
+
+def _in_order(kind: _Kind) -> _Kind:
+    return _Kind(
+        lambda values: [kind.to_json(value) for value in values],
+        lambda values: tuple(kind.from_json(value) for value in _items(values)),
+    )
+
+
+def _record(type_: Callable[..., Any], fields: Mapping[str, _Kind]) -> _Kind:
+    """A value of several fields; one that is missing has its default, where it has one."""
+    return _Kind(
+        lambda value: {name: kind.to_json(getattr(value, name)) for name, kind in fields.items()},
+        lambda value: type_(
+            **{name: kind.from_json(_entries(value)[name]) for name, kind in fields.items() if name in value}
+        ),
+    )
+
+
 _TEXT = _Kind(str, _text)
-_MOMENT = _or_none(_Kind(lambda moment: moment.astimezone(UTC).isoformat(), _moment))
+_FLAG = _Kind(bool, _flag)
+_MOMENT = _Kind(lambda moment: moment.astimezone(UTC).isoformat(), _moment)
+_PERHAPS = _or_none(_MOMENT)
+
+_WANTED = _record(Wanted, {"version": _TEXT, "since": _MOMENT})
+_LAST = _record(
+    LastVerdict,
+    {
+        "status": _Kind(str, Status),
+        "reason": _Kind(str, Reason),
+        "drift": _FLAG,
+        "since": _MOMENT,
+        "version": _TEXT,
+    },
+)
+_ROTATION = _record(
+    Rotation,
+    {
+        "certificate": _TEXT,
+        "version": _TEXT,
+        "created": _MOMENT,
+        "noticed": _MOMENT,
+        "caught_by": _Kind(str, Trigger),
+        "synced": _PERHAPS,
+        "first_served": _PERHAPS,
+        "proven": _PERHAPS,
+    },
+)
+_EVENT = _record(
+    Event,
+    {
+        "name": _TEXT,
+        "properties": _by_name(_TEXT),
+        "measurements": _by_name(_Kind(float, _number)),
+        "event_id": _TEXT,
+    },
+)
+_PAUSE = _record(Pause, {"at": _MOMENT, "reason": _TEXT})
 
 _FIELDS: Mapping[str, _Kind] = {
-    "wanted": _Kind(dict, _texts),
+    "wanted": _by_name(_WANTED),
     "attempts": _Kind(int, _count),
-    "asked_at": _MOMENT,
-    "next_at": _MOMENT,
-    "hold_until": _MOMENT,
+    "asked_at": _PERHAPS,
+    "next_at": _PERHAPS,
+    "hold_until": _PERHAPS,
     "outcome": _or_none(_Kind(str, SyncOutcome)),
     "operation_url": _or_none(_TEXT),
-    "caught_by": _or_none(_Kind(str, Trigger)),
     "claim_id": _TEXT,
-    "forced_at": _MOMENT,
-    "proven_at": _MOMENT,
+    "forced_at": _PERHAPS,
+    "proven_at": _PERHAPS,
+    "last": _by_name(_LAST),
+    "rotations": _in_order(_ROTATION),
+    "outbox": _in_order(_EVENT),
+    "missing_since": _PERHAPS,
 }

@@ -10,12 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-from rotation.clients.ledger_rows import report_from_text, row_from_text, row_to_text
-from rotation.model import LedgerRow
+from rotation.clients.ledger_rows import (
+    pause_from_text,
+    pause_to_text,
+    report_from_text,
+    row_from_text,
+    row_to_text,
+)
+from rotation.model import LedgerRow, Pause
 from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS attempts (gateway TEXT PRIMARY KEY, etag INTEGER NOT NULL, body TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS pause (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS report (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
 """
 _BUSY_SECONDS = 3.0
@@ -34,6 +41,22 @@ class SqliteLedger:
     async def write(self, row: LedgerRow) -> LedgerRow:
         """Store a row whose etag is still the newest, and return it with its next one."""
         return await asyncio.to_thread(self._write, row)
+
+    async def known(self) -> frozenset[str]:
+        """The keys of all gateways that have a row."""
+        return await asyncio.to_thread(self._known)
+
+    async def forget(self, row: LedgerRow) -> None:
+        """Remove a row whose etag is still the newest."""
+        await asyncio.to_thread(self._forget, row)
+
+    async def paused(self) -> Pause | None:
+        """The kill switch, None where it is off."""
+        return await asyncio.to_thread(self._paused)
+
+    async def set_pause(self, pause: Pause | None) -> None:
+        """Turn the kill switch on or off."""
+        await asyncio.to_thread(self._set_pause, pause)
 
     async def save_report(self, report: Mapping[str, object]) -> None:
         """Keep the last report, for whichever process is asked for it."""
@@ -65,6 +88,29 @@ class SqliteLedger:
             if done.rowcount != 1:
                 raise LedgerConflictError(row.gateway_key)
         return replace(row, etag=str(etag))
+
+    def _known(self) -> frozenset[str]:
+        with self._open() as database:
+            return frozenset(key for (key,) in database.execute("SELECT gateway FROM attempts"))
+
+    def _forget(self, row: LedgerRow) -> None:
+        statement = "DELETE FROM attempts WHERE gateway = ? AND etag = ?"
+        there = "SELECT 1 FROM attempts WHERE gateway = ?"
+        with self._open() as database:
+            gone = database.execute(statement, (row.gateway_key, int(row.etag or 0))).rowcount == 1
+            if not gone and database.execute(there, (row.gateway_key,)).fetchone():
+                raise LedgerConflictError(row.gateway_key)
+
+    def _paused(self) -> Pause | None:
+        with self._open() as database:
+            found = database.execute("SELECT body FROM pause").fetchone()
+            return pause_from_text(found[0]) if found else None
+
+    def _set_pause(self, pause: Pause | None) -> None:
+        with self._open() as database:
+            database.execute("DELETE FROM pause")
+            if pause:
+                database.execute("INSERT INTO pause VALUES (1, ?)", (pause_to_text(pause),))
 
     def _save_report(self, body: str) -> None:
         with self._open() as database:

@@ -4,7 +4,8 @@ https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api. Nee
 Data Contributor on the storage account, which also lets the first writer make the table.
 
     PartitionKey              RowKey                  what it holds
-    subscription id, `other`  sha256 of the key       a gateway's row: `gateway`, `body`, `write_id`
+    subscription id, `other`  sha256 of the key       a gateway's row: `gateway`, `body` …, `write_id`
+    pause                     pause                   the kill switch, where it is on: `body`
     report                    head                    which generation is whole: `generation`, `sha256`
     report                    generation-00000        a part of the report: `text`
 
@@ -34,8 +35,14 @@ from azure.data.tables.aio import TableClient
 
 from rotation.clients.arm import say
 from rotation.clients.http import CALL_OPTIONS, MALFORMED, OnlyHost
-from rotation.clients.ledger_rows import report_from_text, row_from_text, row_to_text
-from rotation.model import LedgerRow, clean
+from rotation.clients.ledger_rows import (
+    pause_from_text,
+    pause_to_text,
+    report_from_text,
+    row_from_text,
+    row_to_text,
+)
+from rotation.model import LedgerRow, Pause, clean
 from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
 
 REQUEST_PATIENCE = timedelta(seconds=8)
@@ -45,16 +52,19 @@ POINT_READS = 20
 REQUESTS_AT_ONCE = 16
 ROWS_PER_PAGE = 1000
 MOST_PAGES = 200
-MOST_CHARACTERS = 32 * 1024
+PART_CHARACTERS = 30_000
 """A property holds 64 KiB of UTF-16; what we write is ASCII."""
 
-PART_CHARACTERS = 30_000
+MOST_BODIES = 15
+"""An entity holds 1 MiB."""
+
 MOST_PARTS = 2000
 PARTS_KEPT = timedelta(minutes=10)
 """How long the parts of earlier reports stay, for those who are reading them; longer than any pass."""
 
 _SUBSCRIPTION = re.compile(r"/subscriptions/([0-9a-f-]{1,36})/")
 _REPORT = "report"
+_PAUSE = "pause"
 _HEAD = "head"
 _TAKEN = frozenset({"EntityAlreadyExists"})
 _CHANGED = frozenset(
@@ -125,6 +135,43 @@ class TableLedger:
                     raise
                 return replace(row, etag=await self._etag_if_ours(row, entity))
             return replace(row, etag=_etag(stored["etag"]))
+
+    async def known(self) -> frozenset[str]:
+        """The keys of all gateways that have a row."""
+        with self._failures():
+            where = "PartitionKey ne @report and PartitionKey ne @pause"
+            values = {"report": _REPORT, "pause": _PAUSE}
+            return frozenset([row["gateway"] async for row in self._query(where, values, select="gateway")])
+
+    async def forget(self, row: LedgerRow) -> None:
+        """Remove a row whose etag is still the newest."""
+        with self._failures():
+            partition, name = _address(row.gateway_key)
+            condition = MatchConditions.IfNotModified
+            try:
+                await self._call(
+                    self._table.delete_entity(partition, name, etag=row.etag, match_condition=condition)
+                )
+            except HttpResponseError as error:
+                if _code(error) not in _CHANGED:
+                    raise
+                raise LedgerConflictError(row.gateway_key) from error
+
+    async def paused(self) -> Pause | None:
+        """The kill switch, None where it is off."""
+        with self._failures():
+            found = await self._get(_PAUSE, _PAUSE)
+            return pause_from_text(found["body"]) if found else None
+
+    async def set_pause(self, pause: Pause | None) -> None:
+        """Turn the kill switch on or off, for all workers."""
+        with self._failures():
+            if pause:
+                entity = {"PartitionKey": _PAUSE, "RowKey": _PAUSE, "body": pause_to_text(pause)}
+                await self._store(lambda: self._table.upsert_entity(entity, UpdateMode.REPLACE))
+            else:
+                with suppress(ResourceNotFoundError):
+                    await self._call(self._table.delete_entity(_PAUSE, _PAUSE))
 
     async def save_report(self, report: Mapping[str, object]) -> None:
         """Keep the last report, for whichever process is asked for it: parts first, then the head."""
@@ -197,10 +244,16 @@ class TableLedger:
         found = {(row["PartitionKey"], row["RowKey"]): row for rows in partitions for row in rows}
         return [found.get(address) for address in addresses]
 
-    async def _query(self, where: str, values: Mapping[str, str]) -> AsyncIterator[TableEntity]:
+    async def _query(
+        self, where: str, values: Mapping[str, str], select: str | None = None
+    ) -> AsyncIterator[TableEntity]:
         """The entities that a filter selects, page by page; none where there is no table."""
         query = self._table.query_entities(
-            where, parameters=dict(values), results_per_page=ROWS_PER_PAGE, raw_response_hook=_check_page
+            where,
+            parameters=dict(values),
+            select=select,
+            results_per_page=ROWS_PER_PAGE,
+            raw_response_hook=_check_page,
         )
         pages = query.by_page()
         for _ in range(MOST_PAGES):
@@ -299,17 +352,22 @@ def _address(key: str) -> tuple[str, str]:
 
 def _entity(row: LedgerRow) -> dict[str, Any]:
     partition, name = _address(row.gateway_key)
-    body = row_to_text(row)
-    longest = max(len(body), len(row.gateway_key))
-    if longest > MOST_CHARACTERS:
-        raise ValueError(f"a row of {longest:,} characters is too long: a property holds {MOST_CHARACTERS:,}")
+    text = row_to_text(row)
+    bodies = [text[at : at + PART_CHARACTERS] for at in range(0, len(text), PART_CHARACTERS)]
+    if len(bodies) > MOST_BODIES or len(row.gateway_key) > PART_CHARACTERS:
+        raise ValueError(f"a row of {len(text):,} characters is too long to be kept")
     return {
         "PartitionKey": partition,
         "RowKey": name,
         "gateway": row.gateway_key,
-        "body": body,
         "write_id": uuid.uuid4().hex,
+        **dict(zip(_body_names(), bodies, strict=False)),
     }
+
+
+def _body_names() -> Iterator[str]:
+    yield "body"
+    yield from (f"body_{number}" for number in range(1, MOST_BODIES))
 
 
 def _row(key: str, entity: TableEntity | None) -> LedgerRow:
@@ -317,7 +375,10 @@ def _row(key: str, entity: TableEntity | None) -> LedgerRow:
         return LedgerRow(key)
     if entity["gateway"] != key:
         raise ValueError(f"the row of {key} is of another gateway")
-    return row_from_text(key, _etag(entity.metadata["etag"]), entity["body"])
+    text = "".join(
+        [entity["body"], *(entity[name] for name in _body_names() if name in entity and name != "body")]
+    )
+    return row_from_text(key, _etag(entity.metadata["etag"]), text)
 
 
 def _check_page(response: PipelineResponse[Any, Any]) -> None:

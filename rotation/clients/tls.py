@@ -58,8 +58,11 @@ class TlsProbe:
         # The loop's own pool has six threads on two cores: many slow names would time out just by queueing.
         self._resolver = ThreadPoolExecutor(NAMES_AT_ONCE, "resolve")
 
-    async def __call__(self, endpoints: Sequence[Endpoint]) -> list[Observation]:
+    async def __call__(
+        self, endpoints: Sequence[Endpoint], *, within: timedelta = timedelta(minutes=2)
+    ) -> list[Observation]:
         """One observation for each fresh connection that an endpoint asks for; failures are values."""
+        until = asyncio.get_running_loop().time() + within.total_seconds()
         places = {(e.host.lower(), e.port) for e in endpoints}
         turns = asyncio.Semaphore(NAMES_AT_ONCE)
         addresses = await asyncio.gather(*(self._resolve(place, turns) for place in places))
@@ -69,8 +72,13 @@ class TlsProbe:
 
         async def observe(endpoint: Endpoint) -> Observation:
             address = resolved[endpoint.host.lower(), endpoint.port]
-            async with per_address[address], everywhere:
-                return await self._observe(endpoint, address)
+            try:
+                async with asyncio.timeout_at(until), per_address[address], everywhere:
+                    return await self._observe(endpoint, address)
+            except TimeoutError:
+                return ProbeFailure(
+                    endpoint, ProbeFault.OUT_OF_TIME, f"nothing for {within.total_seconds():g} s"
+                )
 
         return list(await asyncio.gather(*(observe(e) for e in endpoints for _ in range(e.connections))))
 

@@ -33,7 +33,7 @@ from azure.data.tables.aio import TableClient
 
 from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.table_ledger import REQUEST_PATIENCE, TableLedger
-from rotation.model import LedgerRow
+from rotation.model import LedgerRow, Pause
 from sandbox.certificates import CertificateAuthority
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +156,26 @@ class Briefly:
         """Store a row whose etag is still the newest, and return it with its next one."""
         async with self.tables.ledger(self.table) as ledger:
             return await ledger.write(row)
+
+    async def known(self) -> frozenset[str]:
+        """The keys of all gateways that have a row."""
+        async with self.tables.ledger(self.table) as ledger:
+            return await ledger.known()
+
+    async def forget(self, row: LedgerRow) -> None:
+        """Remove a row whose etag is still the newest."""
+        async with self.tables.ledger(self.table) as ledger:
+            await ledger.forget(row)
+
+    async def paused(self) -> Pause | None:
+        """The kill switch, None where it is off."""
+        async with self.tables.ledger(self.table) as ledger:
+            return await ledger.paused()
+
+    async def set_pause(self, pause: Pause | None) -> None:
+        """Turn the kill switch on or off."""
+        async with self.tables.ledger(self.table) as ledger:
+            await ledger.set_pause(pause)
 
     async def save_report(self, report: Mapping[str, object]) -> None:
         """Keep the last report."""

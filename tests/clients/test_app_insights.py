@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rotation.clients.app_insights import AppInsights
+from rotation.model import Event
 from rotation.settings import Identity
-from rotation.telemetry import Event
 from sandbox.azure import Azure
 from sandbox.world import CustomEvent, Fault, Server
 from tests.clients import farm

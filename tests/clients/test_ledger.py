@@ -21,7 +21,18 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from rotation.clients.sqlite_ledger import SqliteLedger
-from rotation.model import LedgerRow, SyncOutcome, Trigger
+from rotation.model import (
+    Event,
+    LastVerdict,
+    LedgerRow,
+    Pause,
+    Reason,
+    Rotation,
+    Status,
+    SyncOutcome,
+    Trigger,
+    Wanted,
+)
 from rotation.reconcile import Ledger, LedgerConflictError, LedgerUnavailableError
 from tests.clients import azurite
 
@@ -30,8 +41,8 @@ WHEN = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 FULL = LedgerRow(
     gateway_key=KEY,
     wanted={
-        "https://kv.vault.azure.net/certificates/a": "v1",
-        "https://kv.vault.azure.net/certificates/b": "",
+        "https://kv.vault.azure.net/certificates/a": Wanted("v1", WHEN),
+        "https://kv.vault.azure.net/certificates/b": Wanted("", WHEN - timedelta(days=3)),
     },
     attempts=3,
     asked_at=WHEN,
@@ -39,10 +50,18 @@ FULL = LedgerRow(
     hold_until=WHEN + timedelta(hours=2),
     outcome=SyncOutcome.ACCEPTED,
     operation_url="https://management.azure.com/x?y=ü",
-    caught_by=Trigger.EVENT,
     claim_id="7f3e1c52",
     forced_at=WHEN - timedelta(days=1),
     proven_at=WHEN + timedelta(minutes=40),
+    last={"proxy/api.contoso.com": LastVerdict(Status.STALE, Reason.SYNC_OVERDUE, True, WHEN, "v1")},  # noqa: FBT003
+    rotations=(
+        Rotation(
+            "https://kv.vault.azure.net/certificates/a", "v0", WHEN, WHEN, Trigger.HAND, WHEN, WHEN, WHEN
+        ),
+        Rotation("https://kv.vault.azure.net/certificates/a", "v1", WHEN, WHEN, Trigger.EVENT),
+    ),
+    outbox=(Event("VerdictChanged", {"hostname": "bücher.example"}, {"attempt": 1.5}, "id-1"),),
+    missing_since=WHEN - timedelta(days=2),
 )
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -158,9 +177,57 @@ def test_every_outcome_is_kept(open_ledger: Open, outcome: SyncOutcome) -> None:
 @pytest.mark.parametrize("trigger", Trigger)
 def test_every_trigger_is_kept(open_ledger: Open, trigger: Trigger) -> None:
     """A word that is stored can be read."""
-    write(open_ledger(), replace(FULL, caught_by=trigger))
+    caught = tuple(replace(rotation, caught_by=trigger) for rotation in FULL.rotations)
+    write(open_ledger(), replace(FULL, rotations=caught))
 
-    assert trigger is read(open_ledger()).caught_by
+    assert caught == read(open_ledger()).rotations
+
+
+def test_all_gateways_with_a_row_are_known(open_ledger: Open) -> None:
+    """Also those that nobody asks for, and not what else is kept."""
+    other = KEY.replace("/subscriptions/1/", "/subscriptions/2/")
+
+    async def keep() -> frozenset[str]:
+        ledger = open_ledger()
+        nobody = await ledger.known()
+        assert frozenset() == nobody
+        for key in (KEY, other, "another"):
+            await ledger.write(replace(FULL, gateway_key=key))
+        await ledger.save_report({"a": 1})
+        await ledger.set_pause(Pause(WHEN, "freeze"))
+        return await ledger.known()
+
+    assert {KEY, other, "another"} == asyncio.run(keep())
+
+
+def test_a_row_is_forgotten_by_who_has_seen_its_newest_state(open_ledger: Open) -> None:
+    """An attempt that another worker has just noted is not lost."""
+
+    async def forget() -> LedgerRow:
+        ledger = open_ledger()
+        old = await ledger.write(FULL)
+        new = await ledger.write(replace(old, attempts=4))
+        with pytest.raises(LedgerConflictError):
+            await ledger.forget(old)
+        for _ in range(2):
+            await ledger.forget(new)
+        return (await ledger.read([KEY]))[KEY]
+
+    assert LedgerRow(KEY) == asyncio.run(forget())
+
+
+def test_the_kill_switch_is_for_all_who_open_the_ledger(open_ledger: Open) -> None:
+    """Off at first, on with its reason, on again with another, and off."""
+    assert None is asyncio.run(open_ledger().paused())
+    for pause in (
+        Pause(WHEN, "freeze"),
+        Pause(WHEN + timedelta(hours=1), "still frozen, für heute"),
+        None,
+        None,
+    ):
+        asyncio.run(open_ledger().set_pause(pause))
+
+        assert pause == asyncio.run(open_ledger().paused())
 
 
 def test_a_moment_is_kept_in_any_zone(open_ledger: Open) -> None:
@@ -278,16 +345,18 @@ def test_the_last_report_is_kept(open_ledger: Open) -> None:
 
 
 GOOD_BODY = {
-    "wanted": {"https://kv.vault.azure.net/certificates/a": "v1"},
+    "wanted": {"https://kv.vault.azure.net/certificates/a": {"version": "v1", "since": WHEN.isoformat()}},
     "attempts": 1,
     "asked_at": WHEN.isoformat(),
     "next_at": WHEN.isoformat(),
     "outcome": "accepted",
     "operation_url": None,
-    "caught_by": "event",
     "claim_id": "x",
     "forced_at": None,
     "proven_at": None,
+    "last": {},
+    "rotations": [],
+    "outbox": [],
 }
 
 
@@ -327,7 +396,17 @@ def without(*names: str) -> str:
         pytest.param(but(asked_at="9999-12-31T23:59:59+00:00"), id="the end of time"),
         pytest.param(but(forced_at="0001-01-01T00:00:00+14:00"), id="the beginning of time"),
         pytest.param(but(outcome="splendid"), id="an unknown outcome"),
-        pytest.param(but(caught_by=["event"]), id="a list for the trigger"),
+        pytest.param(but(wanted={"a": {"version": "v1"}}), id="a wanted version of no time"),
+        pytest.param(but(last=[]), id="a list for the last verdicts"),
+        pytest.param(but(last={"a": {"status": "FINE"}}), id="an unknown status"),
+        pytest.param(but(rotations={}), id="an object for the rotations"),
+        pytest.param(but(rotations=[{"certificate": "a"}]), id="half a rotation"),
+        pytest.param(but(outbox=["x"]), id="a word for an event"),
+        pytest.param(
+            but(outbox=[{"name": "x", "properties": {}, "measurements": {"n": "x"}}]),
+            id="a word for a number",
+        ),
+        pytest.param(but(missing_since=True), id="true for a time"),
         pytest.param(but(claim_id=None), id="null for the claim"),
         pytest.param(but(operation_url=5), id="a number for the operation"),
         pytest.param("[" * 30_000, id="nested deeper than Python goes"),
@@ -359,7 +438,7 @@ def test_a_row_of_an_older_version_has_defaults(store: Store) -> None:
     row = read(store.open())
 
     expected = LedgerRow(
-        KEY, {"https://kv.vault.azure.net/certificates/a": "v1"}, 1, WHEN, WHEN, etag=row.etag
+        KEY, {"https://kv.vault.azure.net/certificates/a": Wanted("v1", WHEN)}, 1, WHEN, WHEN, etag=row.etag
     )
     assert expected == row
 

@@ -15,10 +15,10 @@ from rotation.clients.key_vault import KeyVault
 from rotation.model import (
     CertificateId,
     CertificateUnreadable,
+    Event,
     SyncOutcome,
     UnreadableCause,
 )
-from rotation.telemetry import Event
 from sandbox.azure import Azure
 from sandbox.world import Certificate, Fault, Hostname, Server, World
 from tests.clients.cloud import API_VERSION, all_closed, requests, routes

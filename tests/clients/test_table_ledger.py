@@ -22,7 +22,7 @@ from azure.data.tables.aio import TableClient
 
 from rotation.clients import table_ledger
 from rotation.clients.ledger_rows import row_to_text
-from rotation.model import LedgerRow
+from rotation.model import LedgerRow, Wanted
 from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
 from tests.clients import azurite
 from tests.clients.azurite import Briefly, Identity, Tables, Transport
@@ -341,7 +341,11 @@ def test_another_process_sees_the_row_and_its_change_is_seen(tables: Tables, tab
     "row",
     [
         pytest.param(
-            LedgerRow(KEY, {f"https://kv/{n}": "v" * 32 for n in range(900)}), id="of 900 hostnames"
+            LedgerRow(
+                KEY,
+                {f"https://kv/{n}": Wanted("v" * 32, datetime(2026, 3, 1, tzinfo=UTC)) for n in range(5000)},
+            ),
+            id="of 5,000 hostnames",
         ),
         pytest.param(LedgerRow(KEY + "x" * 33_000), id="of a gateway with an endless id"),
     ],
@@ -353,9 +357,9 @@ def test_a_row_that_is_too_long_is_not_stored(tables: Tables, table: str, row: L
 
 
 def test_the_longest_row_is_stored(tables: Tables, table: str) -> None:
-    """What is let through fits into a property."""
+    """What is let through fits into an entity."""
     row = LedgerRow(KEY)
-    room = table_ledger.MOST_CHARACTERS - len(row_to_text(row))
+    room = table_ledger.PART_CHARACTERS * table_ledger.MOST_BODIES - len(row_to_text(row))
     row = replace(row, claim_id="x" * room)
 
     stored = asyncio.run(Briefly(tables, table).write(row))

@@ -108,7 +108,7 @@ def kill_at(scenario: Scenario, place: Place, units: int) -> Kill:
         except Exception:  # noqa: BLE001 - whatever it is, it is the story of this kill
             told = f"{scenario.name}, killed at {place}: {what}\n{traceback.format_exc()}\n{scene.log()}"
             return Kill(scenario.name, place, what or "unknown", ticks, 0, told)
-        proofs = sum("seconds_to_served" in e.measurements for e in case.world.custom_events())
+        proofs = len({e.properties["event_id"] for e in case.world.custom_events("RotationProven")})
         return Kill(scenario.name, place, what, ticks, proofs, None)
 
 

@@ -1,5 +1,6 @@
 """The questions that alerts and the workbook ask: they parse, they bind, and they know the telemetry."""
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,6 @@ import pytest
 
 from rotation.model import Reason, Status, SyncOutcome, Trigger
 from tests.infra.sources import INFRA, MODULES, PROJECT, RUNBOOKS, loaded_queries, objects, queries, tool
-from tests.infra.telemetry_contract import AT_LEAST_ONCE, DIMENSIONS, MEASUREMENTS
 
 ALERTS = (MODULES / "alerts.bicep").read_text(encoding="utf-8")
 TOPIC_ALERTS = (MODULES / "topic-alerts.bicep").read_text(encoding="utf-8")
@@ -18,6 +18,11 @@ RULES = {
     re.findall(r"^    name: '([^']+)'", rule, re.MULTILINE)[0]: rule for rule in objects(ALERTS, "rules")
 }
 WINDOWS = {"PT15M": 15, "PT1H": 60, "PT6H": 360, "P1D": 1440, "P2D": 2880}
+SCHEMA = json.loads((PROJECT / "docs/telemetry.schema.json").read_text(encoding="utf-8"))
+PUBLISHED: dict[str, dict[str, set[str]]] = {
+    event["title"]: {part: set(event["properties"][part]["properties"]) for part in ("properties", "measurements")}
+    for event in SCHEMA["oneOf"]
+}
 KUSTO = os.environ.get("KUSTO", str(PROJECT / ".kusto/node_modules"))
 
 
@@ -64,15 +69,15 @@ def parts(query: str) -> list[tuple[str, str]]:
 def test_a_query_asks_for_what_is_published(name: str) -> None:
     """Proves that no field is misspelt: to Kusto it would only be empty."""
     for event, part in parts(queries()[name]):
-        assert set(re.findall(r"Properties\.(\w+)", part)) <= DIMENSIONS[event], event
-        assert set(re.findall(r"Measurements\.(\w+)", part)) <= MEASUREMENTS[event], event
+        assert set(re.findall(r"Properties\.(\w+)", part)) <= PUBLISHED[event]["properties"], event
+        assert set(re.findall(r"Measurements\.(\w+)", part)) <= PUBLISHED[event]["measurements"], event
 
 
 @pytest.mark.parametrize("name", sorted(set(loaded_queries())))
 def test_a_query_counts_nothing_twice(name: str) -> None:
     """Proves that an event that may be written again is reduced to its newest before it is counted."""
     for event, part in parts(queries()[name]):
-        if event in AT_LEAST_ONCE:
+        if "event_id" in PUBLISHED[event]["properties"]:
             assert re.search(r"summarize arg_max\(TimeGenerated,[^)]*\) by (event_id|gateway_id)", part), (
                 event
             )
@@ -92,8 +97,8 @@ def test_the_words_in_queries_are_words_of_the_app() -> None:
 
 
 def test_every_query_is_used() -> None:
-    """Proves that alerts and workbook read these files and no others; `syncs` is in the documents only."""
-    assert set(queries()) - {"syncs.kql"} == set(loaded_queries())
+    """Proves that alerts and workbook read these files and no others."""
+    assert set(queries()) == set(loaded_queries())
 
 
 def test_every_alert_has_a_query_of_its_name() -> None:
@@ -155,7 +160,7 @@ def test_the_page_of_alerts_says_what_the_rules_say() -> None:
 SECTIONS = {
     "Fleet now": {"status-now", "fleet-now"},
     "What needs somebody": {"drift", "blocked", "cached-certificate", "unobserved", "rotation-failed"},
-    "Rotations": {"time-to-served", "caught-by", "rotations", "sync-answers", "changes"},
+    "Rotations": {"time-to-served", "caught-by", "rotations", "syncs", "changes"},
     "Expiry calendar, 90 days": {"expiry-calendar"},
     "Health of events and runs": {"runs", "availability"},
 }

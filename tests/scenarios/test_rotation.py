@@ -1,6 +1,6 @@
 """Rotations from trigger to proof: driven as Azure drives the app, and what is served is read by ssl."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_a_renewal_is_synced_by_its_event_and_proven_by_the_timer(schema: EventS
 
 
 def test_the_proof_and_its_time_reach_application_insights_once_and_join_the_invocation() -> None:
-    """One event per binding, per sync and per run; seconds to served only where a rotation was proven."""
+    """One event per binding, per sync, per answer, per run and per rotation proven."""
     world, certificate, _ = contoso()
     with Stage(world) as stage:
         certificate.renew()
@@ -68,16 +68,19 @@ def test_the_proof_and_its_time_reach_application_insights_once_and_join_the_inv
         stage.tick()
         stage.tick()
 
-        requested = world.custom_events("SyncRequested")
-        assert [("accepted", "event")] == [
-            (e.properties["outcome"], e.properties["trigger"]) for e in requested
+        assert ["event"] == [e.properties["trigger"] for e in world.custom_events("SyncRequested")]
+        assert ["accepted"] == [e.properties["outcome"] for e in world.custom_events("SyncAnswered")]
+        (proof,) = world.custom_events("RotationProven")
+        assert 1800 <= proof.measurements["seconds_to_served"] <= 1830
+        assert ("event", certificate.newest.id) == (
+            proof.properties["caught_by"],
+            proof.properties["version"],
+        )
+        moments = [
+            datetime.fromisoformat(proof.properties[name])
+            for name in ("created", "noticed", "synced", "first_served", "proven")
         ]
-        proofs = [
-            e for e in world.custom_events("CertificateVerified") if "seconds_to_served" in e.measurements
-        ]
-        assert [HOST] == [e.properties["hostname"] for e in proofs if e.properties["status"] == "IN_SYNC"]
-        assert all(1800 <= e.measurements["seconds_to_served"] <= 1830 for e in proofs)
-        assert {"event"} == {e.properties["caught_by"] for e in proofs}
+        assert sorted(moments) == moments
         runs = world.custom_events("RunCompleted")
         assert ["event", "timer", "timer"] == [e.properties["trigger"] for e in runs]
         assert [1.0, 1.0, 1.0] == [e.measurements["unmanaged"] for e in runs]
@@ -168,10 +171,7 @@ def test_a_lost_event_is_found_and_mended_by_the_timer() -> None:
         stage.pass_time(30)
         assert served(stage, service) == {new}
         assert outcome(stage.verdicts()[HOST]) == ("IN_SYNC", "Served")
-        proven = [
-            e for e in world.custom_events("CertificateVerified") if "seconds_to_served" in e.measurements
-        ]
-        assert "timer" in {e.properties["caught_by"] for e in proven}
+        assert ["timer"] == [e.properties["caught_by"] for e in world.custom_events("RotationProven")]
 
 
 def test_a_drift_older_than_the_deadline_is_said_to_be_one() -> None:

@@ -45,7 +45,4 @@ def test_a_rotation_is_proven_with_one_sync_whatever_azure_answers(
 
         assert "IN_SYNC" == stage.tick()[HOST]["status"]
         assert len(service.syncs) == 1
-        proven = [
-            e for e in world.custom_events("CertificateVerified") if "seconds_to_served" in e.measurements
-        ]
-        assert 1 == len(proven)
+        assert 1 == len(world.custom_events("RotationProven"))

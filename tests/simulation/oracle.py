@@ -8,9 +8,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from rotation.model import CertificateId, LedgerRow, Mode, Reason, Report, Status, SyncOutcome, Verdict
+from rotation.model import (
+    CertificateId,
+    LedgerRow,
+    Mode,
+    Reason,
+    Report,
+    Status,
+    SyncOutcome,
+    Trigger,
+    Verdict,
+)
 from sandbox import world as sandbox
-from tests.simulation.sim import EPOCH, Post, Read, Seen, Shown, Simulation, Trouble, Worker
+from tests.simulation.sim import EPOCH, Post, Read, Seen, Shown, Simulation, Trouble, Worker, versions
 
 LARGEST_SKEW = timedelta(minutes=20)
 A_SECOND = timedelta(seconds=2)
@@ -56,6 +66,9 @@ class Figures:
     under_way_at_60: int = 0
     young_at_60: int = 0
     silent: int = 0
+    owed: int = 0
+    told_more_than_once: int = 0
+    never_told: int = 0
     minutes_to_proven: list[float] = field(default_factory=list)
     minutes_to_sync: list[float] = field(default_factory=list)
 
@@ -102,6 +115,8 @@ class Oracle:
         self._forced: dict[tuple[str, int], datetime] = {}
         self._started: dict[tuple[object, ...], list[datetime]] = {}
         self._synced: set[tuple[str, str]] = set()
+        self._proven_in_full: set[tuple[str, str, str]] = set()
+        self.owed: dict[str, int] = {}
         sim.on_store = self._row_stored
 
     # After every pass.
@@ -110,13 +125,25 @@ class Oracle:
         """Judge a pass that has ended, and what it has done to the world."""
         self.figures.passes += 1
         self._watch_posts(worker)
-        if worker.order.mode is Mode.OBSERVE and (worker.posts or worker.writes):
+        by_hand = worker.order.trigger is Trigger.HAND
+        if worker.order.mode is Mode.OBSERVE and (worker.posts or (by_hand and worker.writes)):
             self._violation("I10 a dry run has written", worker.name)
         if report is None:
             self.figures.died += 1
+            self._watch_what_the_dead_saw(worker.seen)
             return
         for verdict in report.verdicts:
             self._watch_verdict(worker.seen, verdict, report.run.now)
+
+    def _watch_what_the_dead_saw(self, seen: Seen) -> None:
+        """A proof that a worker has noted before it died still counts."""
+        for gateway_key, name in seen.shown:
+            service = self._sim.service(gateway_key)
+            hostname = service.hostname(name)
+            assert hostname is not None
+            view = _View(service, hostname, seen, self._sim.clock.now(), None, timedelta())
+            if view.newest and _in_sync(view) is None:
+                self._proven_in_full.add((gateway_key, name, view.newest))
 
     def _watch_verdict(self, seen: Seen, verdict: Verdict, now: datetime) -> None:
         evidence, status = verdict.evidence, verdict.status
@@ -127,11 +154,15 @@ class Oracle:
         self.figures.verdicts[status] = self.figures.verdicts.get(status, 0) + 1
         self.latest[key] = Latest(self._sim.clock.now(), verdict)
         view = _View(service, hostname, seen, now, self._asked.get(key[0]), abs(self._sim.skew))
+        if view.newest and (*key, view.newest) in self._proven_in_full:
+            view.once = verdict.evidence.sampled
         why = _CHECKS[status](view, verdict)
         if status in _ROLLING_OUT and view.partly_rolled_out:
             self.figures.sampled_rollouts += 1
             self.figures.sampled_missed += status is Status.IN_SYNC
         if why is None:
+            if status is Status.IN_SYNC and view.newest:
+                self._proven_in_full.add((*key, view.newest))
             return
         if status is Status.IN_SYNC:
             self.figures.false_in_sync += 1
@@ -205,13 +236,14 @@ class Oracle:
     def _row_stored(self, worker: Worker, before: LedgerRow | None, after: LedgerRow) -> None:
         """I11: attempts for the same versions go down by a definite refusal only, and then by one."""
         now, key = self._sim.clock.now(), after.gateway_key
+        self.owed |= {event.event_id: self._sim.ledger_epoch for event in after.outbox}
         if after.outcome is SyncOutcome.ASKED and (before is None or before.claim_id != after.claim_id):
             self._asked[key] = now
-            same = before is not None and dict(before.wanted) == dict(after.wanted)
+            same = before is not None and versions(before) == versions(after)
             early = before and before.next_at and now < before.next_at - self._slack
             if same and early and worker.order.mode is not Mode.FORCE:
                 self._violation("I6 an attempt before its time", worker.name, key)
-        if before is None or dict(before.wanted) != dict(after.wanted):
+        if before is None or versions(before) != versions(after):
             return
         given_back = after.outcome is not None and after.outcome.refused
         if after.attempts < before.attempts - given_back:
@@ -239,6 +271,16 @@ class Oracle:
                 self._violation(
                     "R1 neither proven nor alerting in the end:", service.name, hostname.host_name
                 )
+
+    def nothing_is_owed(self) -> None:
+        """R10: what was once stored to be told has been told, but for what a wiped ledger took along."""
+        told = self._sim.told
+        self.figures.owed += len(self.owed)
+        self.figures.told_more_than_once += sum(len(times) > 1 for times in told.values())
+        for event_id, epoch in self.owed.items():
+            if event_id not in told and epoch == self._sim.ledger_epoch:
+                self.figures.never_told += 1
+                self._violation("R10 never told:", event_id)
 
     def sort_out(self) -> None:
         """Sort every hostname by what is known of it an hour after the last trouble."""
@@ -286,6 +328,7 @@ class Oracle:
         cannot = (
             hostname.followed is None
             or not service.identity_can_read_vault
+            or not service.offers_sync
             or any(h.followed and not _usable(h.followed, now) for h in service.hostnames)
         )
         told = latest and (latest.verdict.status is Status.BLOCKED or self._alerting(service, hostname))
@@ -336,6 +379,7 @@ class _View:
     shown: Mapping[str, Shown] = field(init=False)
     connections: list[str | None] = field(init=False)
     read: Read | None = None
+    once: bool = False
 
     def __post_init__(self) -> None:
         self.key = self.service.id.lower()
@@ -376,7 +420,7 @@ class _View:
         return self.seen.configured[self.key, self.hostname.host_name] != self.newest
 
 
-def _in_sync(view: _View, _: Verdict) -> str | None:
+def _in_sync(view: _View, _: Verdict | None = None) -> str | None:
     if view.hostname.followed is None or view.newest is None or view.read is None:
         return "nothing readable to be in sync with"
     version, regions, main = view.read.version, view.service.regions, view.service.location
@@ -395,7 +439,7 @@ def _gap(view: _View, region: str, units: int) -> str | None:
         return f"{region} was not looked at"
     if set(shown.connections) != {view.newest}:
         return f"{region} showed something else, or nothing"
-    enough = (1 - 1 / units) ** len(shown.connections) <= CHANCE_OF_MISSING
+    enough = view.once or (1 - 1 / units) ** len(shown.connections) <= CHANCE_OF_MISSING
     return None if enough else f"{len(shown.connections)} connections are too few for {units} units"
 
 
@@ -421,7 +465,7 @@ def _blocked(view: _View, verdict: Verdict) -> str | None:
         return "Key Vault was not asked"
     grounds = {
         Reason.CERTIFICATE_DELETED: read.deleted or read.answer is Trouble.VAULT_MISSING,
-        Reason.VERSION_DISABLED: not read.version.enabled,
+        Reason.VERSION_DISABLED: not read.enabled,
         Reason.VERSION_EXPIRED: read.version.not_after <= view.now,
         Reason.VERSION_NOT_YET_VALID: read.version.not_before > view.now,
         Reason.NAME_NOT_COVERED: view.hostname.host_name not in read.version.leaf.names,

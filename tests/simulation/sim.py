@@ -23,11 +23,13 @@ from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
     Endpoint,
+    Event,
     Gateway,
     Inventory,
     LedgerRow,
     Mode,
     Observation,
+    Pause,
     ProbeFailure,
     ProbeFault,
     Report,
@@ -38,7 +40,7 @@ from rotation.model import (
     Trigger,
     UnreadableCause,
 )
-from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, World, reconcile
+from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, World, deliver, reconcile
 from rotation.verdict import Limits
 from sandbox import world as sandbox
 from sandbox.certificates import CertificateAuthority, Leaf
@@ -48,6 +50,7 @@ Ts = TypeVarTuple("Ts")
 EPOCH = datetime(2026, 3, 2, tzinfo=UTC)
 TIMER_BUDGET = timedelta(seconds=240)
 EVENT_BUDGET = timedelta(seconds=20)
+EVENT_PASS = timedelta(seconds=15)
 SUFFIX = "vault.azure.net"
 EVERYTHING = Scope()
 ALLOWED_VAULTS = frozenset({f"kv-mine.{SUFFIX}", f"kv-other.{SUFFIX}"})
@@ -74,6 +77,8 @@ class Trouble(StrEnum):
     PROBE_FAILS = "a connection fails"
     LEDGER_READ = "the ledger cannot be read"
     LEDGER_WRITE = "the ledger cannot be written"
+    INSIGHTS_REFUSE = "Application Insights accepts nothing"
+    INSIGHTS_LOST_ANSWER = "Application Insights accepts, and its answer is lost"
     LEDGER_LOST_ANSWER = "the ledger stores, and its answer is lost"
     KILL = "the worker is killed"
     RACE = "two workers at once"
@@ -165,7 +170,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             while self._ready or not all(task.done() for task in tasks):
                 if self._scheduled:
                     self._fire()
-                self._ready.popleft()._run()
+                handle = self._ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
         finally:
             self._scheduled.clear()
             _set_running_loop(None)
@@ -173,7 +180,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _fire(self) -> None:
         """Put timers that are due among what is ready; wait for the first where nothing else is."""
-        if not self._ready:
+        while self._scheduled and self._scheduled[0].cancelled():
+            heapq.heappop(self._scheduled)
+        if self._scheduled and not self._ready:
             self._clock.reach(EPOCH + timedelta(seconds=self._scheduled[0].when()))
         while self._scheduled and self._scheduled[0].when() <= self.time():
             self._ready.append(heapq.heappop(self._scheduled))
@@ -185,6 +194,7 @@ class Read:
 
     version: sandbox.Version
     readable: bool
+    enabled: bool
     deleted: bool
     available: datetime
     answer: Trouble | None
@@ -262,6 +272,7 @@ class Worker:
         self.claims: dict[str, LedgerRow] = {}
         self._points = 0
         self._dies_at = dies_at
+        self.budget = EVENT_PASS if budget else timedelta(days=1)
         self._until = sim.clock.now() + budget if budget else None
 
     async def call(self, seconds: float) -> None:
@@ -275,6 +286,18 @@ class Worker:
         if self._until and self.sim.clock.now() > self._until:
             self._die("its budget is spent")
         self._point()
+
+    async def tell(self, events: Sequence[Event]) -> bool:
+        """Application Insights, as far as it is there."""
+        await self.call(0.2)
+        if self.sim.away("insights") or self.sim.strikes(Trouble.INSIGHTS_REFUSE):
+            return False
+        for event in events:
+            self.sim.told.setdefault(event.event_id, []).append(self.sim.clock.now())
+        if self.sim.strikes(Trouble.INSIGHTS_LOST_ANSWER):
+            return False
+        self.done()
+        return True
 
     def done(self) -> None:
         """The way back: whatever was to be done there is done."""
@@ -331,7 +354,7 @@ class SimGateways:
             at=sim.clock.now(),
             gateway_key=gateway.key,
             claimed=claim is not None and claim.outcome is SyncOutcome.ASKED,
-            wanted=tuple(sorted(claim.wanted.items())) if claim else (),
+            wanted=versions(claim) if claim else (),
             forced=self._worker.order.mode is Mode.FORCE,
             started=False,
             refused=False,
@@ -377,17 +400,20 @@ class SimGateways:
                 self._maybe_begin(service, post)
                 sim.clock.advance(timedelta(seconds=seconds))
                 return SyncAnswer(SyncOutcome.UNKNOWN, trouble)
-        if not self._begin(service, post):
+        if not service.offers_sync or not self._begin(service, post):
             post.refused = True
-            return SyncAnswer(SyncOutcome.BUSY, "HTTP 409 ServiceLocked")
-        url = f"{service.id.lower()}#{len(service.updates) - 1}"
-        return SyncAnswer(SyncOutcome.ACCEPTED, "HTTP 202", operation_url=url)
+            outcome = SyncOutcome.BUSY if service.offers_sync else SyncOutcome.NOT_SUPPORTED
+            return SyncAnswer(outcome, "HTTP 409 ServiceLocked" if service.offers_sync else "HTTP 404")
+        url = f"{service.id.lower()}#{len(service.updates) - 1}" if service.accepts_with == 202 else None
+        return SyncAnswer(SyncOutcome.ACCEPTED, f"HTTP {service.accepts_with}", operation_url=url)
 
     def _maybe_begin(self, service: sandbox.Service, post: Post) -> None:
         if self._sim.random.random() < 0.5:
             self._begin(service, post)
 
     def _begin(self, service: sandbox.Service, post: Post) -> bool:
+        if not service.offers_sync:
+            return False
         try:
             service.begin_sync()
         except sandbox.ServiceLockedError:
@@ -415,6 +441,7 @@ class SimVaults:
         self._worker.seen.read[certificate] = Read(
             version=newest,
             readable=newest.enabled and not found.deleted,
+            enabled=newest.enabled,
             deleted=bool(found.deleted),
             available=max(newest.created, newest.updated),
             answer=answer,
@@ -450,18 +477,14 @@ class SimLedger:
     async def read(self, gateway_keys: Iterable[str]) -> dict[str, LedgerRow]:
         """The rows, a new one for each gateway that has none."""
         sim = self._sim
-        await self._worker.call(0.05)
-        if sim.away("ledger") or sim.strikes(Trouble.LEDGER_READ):
-            raise LedgerUnavailableError("away")
+        await self._reach(Trouble.LEDGER_READ)
         self._worker.done()
         return {key: sim.rows.get(key) or LedgerRow(key) for key in gateway_keys}
 
     async def write(self, row: LedgerRow) -> LedgerRow:
         """Compare and swap."""
         sim, key = self._sim, row.gateway_key
-        await self._worker.call(0.05)
-        if sim.away("ledger") or sim.strikes(Trouble.LEDGER_WRITE):
-            raise LedgerUnavailableError("away")
+        await self._reach(Trouble.LEDGER_WRITE)
         before = sim.rows.get(key)
         if row.etag != (before.etag if before else None):
             self._worker.done()
@@ -476,6 +499,33 @@ class SimLedger:
             raise LedgerUnavailableError("stored, but nobody says so")
         self._worker.done()
         return stored
+
+    async def known(self) -> frozenset[str]:
+        """The keys of all rows."""
+        await self._reach(Trouble.LEDGER_READ)
+        return frozenset(self._sim.rows)
+
+    async def forget(self, row: LedgerRow) -> None:
+        """Remove a row, if it is still the same."""
+        await self._reach(Trouble.LEDGER_WRITE)
+        before = self._sim.rows.get(row.gateway_key)
+        if before is None or row.etag != before.etag:
+            raise LedgerConflictError(row.gateway_key)
+        del self._sim.rows[row.gateway_key]
+        self._worker.done()
+
+    async def paused(self) -> Pause | None:
+        """The kill switch."""
+        return self._sim.pause
+
+    async def set_pause(self, pause: Pause | None) -> None:
+        """Turn the kill switch on or off."""
+        self._sim.pause = pause
+
+    async def _reach(self, trouble: Trouble) -> None:
+        await self._worker.call(0.05)
+        if self._sim.away("ledger") or self._sim.strikes(trouble):
+            raise LedgerUnavailableError("away")
 
     async def save_report(self, report: Mapping[str, object]) -> None:
         """Not a concern here."""
@@ -492,7 +542,7 @@ class SimProbe:
         self._worker = worker
         self._sim = worker.sim
 
-    async def __call__(self, endpoints: Sequence[Endpoint]) -> Sequence[Observation]:
+    async def __call__(self, endpoints: Sequence[Endpoint], *, within: timedelta) -> Sequence[Observation]:  # noqa: ARG002
         """Every connection of every endpoint, in order."""
         await self._worker.call(self._sim.random.uniform(0.5, 4))
         seen = [o for endpoint in endpoints for o in self._look(endpoint)]
@@ -520,6 +570,11 @@ class SimProbe:
         return observations
 
 
+def versions(row: LedgerRow) -> tuple[tuple[str, str], ...]:
+    """What a row's syncs were for; a version that is enabled again starts afresh."""
+    return tuple(sorted((url, f"{wanted.version} {wanted.since}") for url, wanted in row.wanted.items()))
+
+
 def ports(worker: Worker) -> World:
     """What the path needs of the outside, for one worker."""
     sim = worker.sim
@@ -530,6 +585,7 @@ def ports(worker: Worker) -> World:
         probe=SimProbe(worker),
         now=lambda: sim.clock.now() + sim.skew,
         limits=Limits(),
+        event_budget=worker.budget,
     )
 
 
@@ -547,6 +603,8 @@ class Simulation:
         self.world = sandbox.World(self.clock)
         self.world.ca = LeanAuthority()
         self.rows: dict[str, LedgerRow] = {}
+        self.pause: Pause | None = None
+        self.told: dict[str, list[datetime]] = {}
         self.posts: list[Post] = []
         self.waits: dict[str, Wait] = {}
         self.skew = timedelta()
@@ -556,7 +614,7 @@ class Simulation:
         self.struck: dict[Trouble, int] = {}
         self.last_trouble = EPOCH
         self.story: list[str] | None = None
-        self.agenda: list[tuple[datetime, int, Callable[[], None]]] = []
+        self.agenda: list[tuple[datetime, int, Callable[[], object]]] = []
         self.round_robin = False
         self.opaque_etags = True
         self.retries_writes = False
@@ -569,7 +627,7 @@ class Simulation:
         self._services: dict[str, sandbox.Service] = {}
         self._places: dict[str, tuple[sandbox.Service, str]] = {}
         self._gateways: dict[tuple[object, ...], Gateway] = {}
-        self._leaves: dict[tuple[str, str, str], ServedCertificate] = {}
+        self._leaves: dict[tuple[Endpoint, str], ServedCertificate] = {}
         self._versions: dict[tuple[str, datetime, bool], CertificateVersion] = {}
         self._units: dict[tuple[int, str, str], tuple[datetime, tuple[str, ...]]] = {}
         self._described: dict[int, tuple[datetime, Gateway | None]] = {}
@@ -600,7 +658,10 @@ class Simulation:
         return found
 
     async def _pass(self, worker: Worker) -> Report:
-        return await reconcile(ports(worker), worker.order.scope, worker.order.mode, worker.order.trigger)
+        world, order = ports(worker), worker.order
+        report = await reconcile(world, order.scope, order.mode, order.trigger)
+        await deliver(world.ledger, report, worker.tell)
+        return report
 
     # Weather.
 
@@ -649,7 +710,7 @@ class Simulation:
 
     # What happens in the world.
 
-    def at(self, moment: datetime, deed: Callable[[], None]) -> None:
+    def at(self, moment: datetime, deed: Callable[[], object]) -> None:
         """Have something happen at a moment."""
         heapq.heappush(self.agenda, (moment, next(self._numbers), deed))
 
@@ -760,7 +821,7 @@ class Simulation:
 
     def leaf(self, endpoint: Endpoint, thumbprint: str) -> ServedCertificate:
         """A handshake that shows a leaf."""
-        key = (endpoint.host, endpoint.hostname, thumbprint)
+        key = (endpoint, thumbprint)
         if key not in self._leaves:
             self._leaves[key] = ServedCertificate(
                 endpoint=endpoint,

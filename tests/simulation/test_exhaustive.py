@@ -103,7 +103,8 @@ class Found(NamedTuple):
 @cache
 def wish(row: Row, newest: int) -> tuple[Row, Row] | None:
     """What the product wants to store about a hostname that is stale, and to go back to; None: nothing."""
-    verdict = build.verdict(of=build.evidence(expected=build.version(version=f"v{newest}")))
+    expected = build.version(version=f"v{newest}", age=age(newest))
+    verdict = build.verdict(of=build.evidence(expected=expected))
     made = decide(GATEWAY, [verdict], unpacked(row), RUN)
     return (packed(made.claim), packed(made.unclaimed)) if made.claim and made.unclaimed else None
 
@@ -120,7 +121,7 @@ def unpacked(row: Row) -> LedgerRow:
     outcome = SyncOutcome.ACCEPTED if row.attempts else None
     return LedgerRow(
         gateway_key=GATEWAY.key,
-        wanted={} if row.version < 0 else {CERTIFICATE: f"v{row.version}"},
+        wanted={} if row.version < 0 else build.wanting({CERTIFICATE: f"v{row.version}"}, -age(row.version)),
         attempts=row.attempts,
         next_at=moment(row.due),
         outcome=SyncOutcome.BUSY if row.refused else outcome,
@@ -133,10 +134,16 @@ def packed(row: LedgerRow) -> Row:
 
     From the sixth attempt on they are all alike.
     """
-    version = int(row.wanted.get(CERTIFICATE, "v-1").removeprefix("v"))
+    wanted = row.wanted.get(CERTIFICATE)
+    version = int(wanted.version.removeprefix("v")) if wanted else -1
     due = (row.next_at - EPOCH) // SLOT if row.next_at else 0
     refused = row.outcome is not None and row.outcome.refused
     return Row(version, min(row.attempts, MOST_IN_A_DAY + 2), due or -A_DAY * refused, refused)
+
+
+def age(version: int) -> timedelta:
+    """The higher the number the younger the version."""
+    return timedelta(days=10 - version)
 
 
 def moment(slots: int) -> datetime:

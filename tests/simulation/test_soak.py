@@ -111,7 +111,7 @@ def test_one_old_unit_is_missed_in_less_than_one_look_of_a_hundred(units: int) -
     oracle = Oracle(sim)
     with closing(sim.loop):
         for _ in range(LOOKS):
-            ((worker, report),) = sim.run([Order(mode=Mode.OBSERVE)])
+            ((worker, report),) = sim.run([Order(Trigger.HAND, Mode.OBSERVE)])
             oracle.watch(worker, report)
     bound = 0.01 * LOOKS
 

@@ -20,6 +20,7 @@ from rotation.model import (
     Mode,
     Observation,
     Pass,
+    Pause,
     ProbeFailure,
     ProbeFault,
     Reason,
@@ -32,6 +33,7 @@ from rotation.model import (
     Trigger,
     UnreadableCause,
     Verdict,
+    Wanted,
 )
 
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
@@ -191,23 +193,27 @@ def row(
     outcome: SyncOutcome | None = SyncOutcome.ACCEPTED,
     forced: timedelta | None = None,
     proven: timedelta | None = None,
-    caught_by: Trigger | None = Trigger.EVENT,
+    since: timedelta = -timedelta(hours=1),
 ) -> LedgerRow:
     """A stored row that wants the default version; times are spans from NOW."""
     return LedgerRow(
         gateway_key=GATEWAY_ID.lower(),
-        wanted={str(CERTIFICATE): "v2"} if wanted is None else wanted,
+        wanted=wanting(wanted or {str(CERTIFICATE): "v2"}, since) if wanted != {} else {},
         attempts=attempts,
         asked_at=None if asked is None else NOW + asked,
         next_at=None if due is None else NOW + due,
         hold_until=NOW + due if due and outcome and outcome.refused else None,
         outcome=outcome,
-        caught_by=caught_by,
         claim_id="the claim of an earlier run",
         forced_at=None if forced is None else NOW + forced,
         proven_at=None if proven is None else NOW + proven,
         etag="7",
     )
+
+
+def wanting(versions: Mapping[str, str], since: timedelta = -timedelta(hours=1)) -> dict[str, Wanted]:
+    """What syncs were asked for, by certificate URL; available `since` then from NOW."""
+    return {url: Wanted(version, NOW + since) for url, version in versions.items()}
 
 
 def row_in_flight() -> LedgerRow:
@@ -286,7 +292,9 @@ def report(
     *,
     of: Pass | None = None,
     problems: tuple[str, ...] = (),
-    seconds_to_served: Mapping[str, float] | None = None,
+    rows: Iterable[LedgerRow] = (),
+    missing: int = 0,
+    pause: Pause | None = None,
 ) -> Report:
     """The result of one pass."""
     judged = tuple(verdicts)
@@ -297,5 +305,7 @@ def report(
         verdicts=judged,
         decisions=tuple(decisions),
         problems=problems,
-        seconds_to_served=seconds_to_served or {},
+        rows={row.gateway_key: row for row in rows},
+        missing=missing,
+        pause=pause,
     )

@@ -5,22 +5,22 @@ from itertools import product
 
 import pytest
 
+from rotation.brakes import Brakes
 from rotation.model import (
     Choice,
     Decision,
-    Evidence,
     Gateway,
     LedgerRow,
     Mode,
+    Pause,
     Reason,
     Status,
     SyncAnswer,
     SyncOutcome,
-    Trigger,
     UnreadableCause,
     Verdict,
 )
-from rotation.plan import VETOES, decide, prove, settle
+from rotation.plan import VETOES, decide, settle
 from tests.unit import build
 from tests.unit.build import NOW, OLD, answer, evidence, minutes, row, run, served
 
@@ -140,7 +140,7 @@ def test_a_gateway_is_synced_or_it_is_said_why_not(
 def test_every_choice_of_the_plan_is_in_the_table() -> None:
     """Proves that the table is whole; the rest is known only of the fleet, or on writing."""
     fleet = {Choice.WAITS_FOR_RING, Choice.CAPPED, Choice.BREAKER_OPEN}
-    expected = set(Choice) - fleet - {Choice.CLAIMED_ELSEWHERE}
+    expected = set(Choice) - fleet - {Choice.CLAIMED_ELSEWHERE, Choice.OUT_OF_TIME}
     actual = {case[-1] for case in CHOICES.values()}
 
     assert expected == actual
@@ -224,24 +224,14 @@ def test_a_claim_says_what_is_asked_for_before_it_is_asked() -> None:
     """Proves what a worker that dies at once leaves behind."""
     expected = LedgerRow(
         gateway_key=build.GATEWAY_ID.lower(),
-        wanted={str(build.CERTIFICATE): "v2"},
+        wanted=build.wanting({str(build.CERTIFICATE): "v2"}),
         attempts=1,
         asked_at=NOW,
         next_at=NOW + minutes(30),
         outcome=SyncOutcome.ASKED,
-        caught_by=Trigger.TIMER,
         claim_id=run().run_id,
     )
     actual = claimed(UNTOUCHED, NOW).claim
-
-    assert expected == actual
-
-
-def test_a_claim_keeps_who_caught_the_rotation_first() -> None:
-    """Proves that a later attempt by the timer does not take the event's merit."""
-    expected = Trigger.EVENT
-    claim = claimed(DUE, NOW).claim
-    actual = claim and claim.caught_by
 
     assert expected == actual
 
@@ -327,7 +317,7 @@ def test_a_wait_that_is_over_before_it_begins_is_not_in_the_past(seconds: int) -
 
 def stale_for(version: str) -> Verdict:
     """The same hostname, stale for another version."""
-    newer = build.version(version=version)
+    newer = build.version(version=version, age=minutes(5))
     return build.verdict(
         Status.STALE, of=evidence(served(OLD), of=build.binding(configured=OLD), expected=newer)
     )
@@ -336,9 +326,10 @@ def stale_for(version: str) -> Verdict:
 @pytest.mark.parametrize("ledger", [IN_FLIGHT, NOT_DUE, PROVEN], ids=["in flight", "not due", "proven"])
 def test_a_new_version_starts_afresh_and_at_once(ledger: LedgerRow) -> None:
     """Proves that yesterday's attempts do not delay today's rotation."""
-    expected = (1, {str(build.CERTIFICATE): "v3"}, NOW + minutes(30), Trigger.TIMER)
+    wanted = build.wanting({str(build.CERTIFICATE): "v3"}, -minutes(5))
+    expected = (1, wanted, NOW + minutes(30))
     claim = claimed(ledger, NOW, verdict=stale_for("v3")).claim
-    actual = claim and (claim.attempts, claim.wanted, claim.next_at, claim.caught_by)
+    actual = claim and (claim.attempts, claim.wanted, claim.next_at)
 
     assert expected == actual
 
@@ -424,96 +415,47 @@ def test_a_message_says_which_hostnames_and_when_next() -> None:
     assert expected == actual
 
 
-WWW = build.certificate("www-contoso-com")
-WWW_BINDING = build.binding("www.contoso.com", of=WWW)
-ASKED_BOTH = row(wanted={str(build.CERTIFICATE): "v2", str(WWW): "v2"}, asked=minutes(-20), due=minutes(10))
+def test_an_older_answer_of_key_vault_does_not_start_afresh() -> None:
+    """Proves that two answers which take turns are not a sync at every pass."""
+    older = build.version(version="v1", age=2 * HOURS)
+    verdict = build.verdict(of=evidence(served(OLD), expected=older))
+
+    assert Choice.IN_FLIGHT is decide(IDLE, [verdict], IN_FLIGHT, run()).choice
 
 
-def www(status: Status, reason: Reason | None = None, of: Evidence | None = None) -> Verdict:
-    """A verdict on the other hostname."""
-    return build.verdict(status, reason, of=of or evidence(served(), of=WWW_BINDING))
+def test_a_version_that_is_enabled_again_starts_afresh() -> None:
+    """Proves that what a person has just mended does not wait for yesterday's schedule."""
+    again = build.version(updated=NOW - minutes(1))
+    decision = decide(IDLE, [build.verdict(of=evidence(served(OLD), expected=again))], NOT_DUE, run())
+
+    assert (Choice.SYNC, 1) == (decision.choice, decision.claim and decision.claim.attempts)
 
 
-WWW_LOST = www(
-    Status.UNKNOWN,
-    Reason.VAULT_UNREADABLE,
-    evidence(served(), of=WWW_BINDING, expected=build.unreadable(of=WWW)),
-)
-NOT_PROVEN: dict[str, tuple[LedgerRow, Sequence[Verdict]]] = {
-    "nothing was asked for": (UNTOUCHED, [IN_SYNC]),
-    "the attempt was given back": (REFUSED, [IN_SYNC]),
-    "another version was asked for": (row(wanted={str(build.CERTIFICATE): "v1"}), [IN_SYNC]),
-    "it is proven already": (PROVEN, [IN_SYNC]),
-    "nothing was judged": (row(), []),
-    "the hostname is stale": (row(), [STALE]),
-    "the hostname is syncing": (row(), [SYNCING]),
-    "the hostname could not be read": (row(), [UNKNOWN]),
-    "the hostname is answered by another": (row(), [FOREIGN]),
-    "one of two hostnames is syncing": (ASKED_BOTH, [IN_SYNC, www(Status.SYNCING)]),
-    "one of two hostnames could not be read": (ASKED_BOTH, [www(Status.UNKNOWN), IN_SYNC]),
-    "the certificate of one of two hostnames cannot be read now": (ASKED_BOTH, [IN_SYNC, WWW_LOST]),
-    "only a pinned hostname is left to see": (row(), [PINNED]),
-}
+def test_a_wanted_version_of_the_far_future_is_not_believed() -> None:
+    """Proves that a hostile row cannot keep a renewal from starting afresh."""
+    far = replace(NOT_DUE, wanted=build.wanting({str(build.CERTIFICATE): "v1"}, timedelta(days=365)))
+
+    assert Choice.SYNC is decide(IDLE, [STALE], far, run()).choice
 
 
-@pytest.mark.parametrize(("ledger", "verdicts"), NOT_PROVEN.values(), ids=NOT_PROVEN)
-def test_a_rotation_is_not_proven_where(ledger: LedgerRow, verdicts: Sequence[Verdict]) -> None:
-    """Proves that nothing but every hostname in sync closes a rotation."""
-    expected = None
-    actual = prove(ledger, verdicts, NOW)
+def test_force_asks_for_what_key_vault_shows_now() -> None:
+    """Proves that a certificate restored from a backup can be made the wanted one by hand."""
+    restored = build.version(version="v1", age=2 * HOURS)
+    verdict = build.verdict(of=evidence(served(OLD), expected=restored))
+    claim = decide(IDLE, [verdict], NOT_DUE, run(FORCE)).claim
 
-    assert expected == actual
-
-
-def test_a_rotation_is_proven_once_every_hostname_is_in_sync() -> None:
-    """Proves what is noted, and the seconds from the version to the proof."""
-    expected = (replace(ASKED_BOTH, proven_at=NOW), 3600.0)
-    actual = prove(ASKED_BOTH, [IN_SYNC, www(Status.IN_SYNC), UPLOADED], NOW)
-
-    assert expected == actual
+    assert build.wanting({str(build.CERTIFICATE): "v1"}, -2 * HOURS) == (claim and claim.wanted)
 
 
-def test_a_pinned_hostname_does_not_hold_a_proof_back() -> None:
-    """Proves that what will never follow is not waited for."""
-    expected = 3600.0
-    proof = prove(row(), [IN_SYNC, PINNED], NOW)
-    actual = proof and proof[1]
+@pytest.mark.parametrize("mode", [REPAIR, FORCE])
+def test_the_kill_switch_holds_every_sync(mode: Mode) -> None:
+    """Proves that not even force goes past it, and that the message says why and what to do."""
+    pause = Pause(NOW - HOURS, "change freeze")
+    decision = decide(IDLE, [STALE], UNTOUCHED, run(mode), Brakes(pause=pause))
 
-    assert expected == actual
-
-
-def test_the_seconds_to_served_count_from_the_youngest_version() -> None:
-    """Proves that certificates renewed one after the other are measured by the last."""
-    older = build.verdict(Status.IN_SYNC, of=evidence(served(), expected=build.version(age=5 * HOURS)))
-    expected = 3600.0
-    proof = prove(ASKED_BOTH, [older, www(Status.IN_SYNC)], NOW)
-    actual = proof and proof[1]
-
-    assert expected == actual
-
-
-def test_a_reenabled_version_is_measured_from_then() -> None:
-    """Proves that the time in which nobody could have read it is not held against us."""
-    lately = build.version(age=5 * HOURS, updated=NOW - minutes(30))
-    expected = 1800.0
-    proof = prove(row(), [build.verdict(Status.IN_SYNC, of=evidence(served(), expected=lately))], NOW)
-    actual = proof and proof[1]
-
-    assert expected == actual
-
-
-def test_a_forced_sync_of_a_proven_rotation_is_not_proven_a_second_time() -> None:
-    """Proves that a hand on a certificate of sixty days does not report sixty days to served."""
-    aged = build.verdict(
-        Status.IN_SYNC, of=evidence(served(), expected=build.version(age=timedelta(days=60)))
-    )
-    decision = claimed(PROVEN, NOW, Mode.FORCE, aged)
-    assert decision.claim
-    after = settle(decision, decision.claim, answer(), NOW)
-    expected = None
-    actual = prove(after, [aged], NOW + minutes(30))
-
-    assert expected == actual
+    assert Choice.PAUSED is decision.choice
+    assert "paused since 2026-03-02 09:00 UTC (change freeze)" in decision.message
+    assert "POST /api/resume" in decision.message
 
 
 def test_the_plan_leaves_what_it_is_given_as_it_was() -> None:
@@ -540,7 +482,7 @@ def test_a_wait_asked_for_without_a_clear_answer_is_kept_by_a_new_version_and_by
     assert decision.claim
     said = SyncAnswer(SyncOutcome.UNKNOWN, "HTTP 503", retry_after=minutes(20))
     settled = settle(decision, decision.claim, said, NOW)
-    newer = build.verdict(of=evidence(served(OLD), expected=build.version(version="v3")))
+    newer = stale_for("v3")
 
     assert (decision.claim.attempts, NOW + minutes(20)) == (settled.attempts, settled.hold_until)
     for mode, later in product((REPAIR, FORCE), (19, 21)):

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from rotation.history import note
 from rotation.model import (
     Choice,
     Decision,
@@ -19,8 +20,9 @@ from rotation.model import (
     Trigger,
     UnreadableCause,
     Verdict,
+    Wanted,
 )
-from rotation.plan import FORCE_GAP, decide, prove, settle
+from rotation.plan import FORCE_GAP, decide, settle
 from tests.unit import build
 
 CERTIFICATES = (build.CERTIFICATE, build.certificate("www-contoso-com"))
@@ -45,7 +47,7 @@ class Asked:
     """A request for a sync that has left, or may have."""
 
     at: datetime
-    wanted: frozenset[tuple[str, str]]
+    wanted: frozenset[tuple[str, Wanted]]
     forced: bool
 
 
@@ -117,13 +119,15 @@ class TheLedger(RuleBasedStateMachine):
         assert winners.count(True) == min(1, len(wanting)), "one of those who want to act may"
 
     @rule()
-    def a_proof_is_noted(self) -> None:
+    def what_is_seen_is_noted(self) -> None:
         """What a pass does that has not asked for a sync."""
         before = self.store.row
-        if proof := prove(before, self.verdicts(), self.now):
+        run = Pass("a run", Trigger.TIMER, Mode.REPAIR, build.run().scope, self.now)
+        after = note(before, self.verdicts(), run)
+        if after.proven_at and not before.proven_at:
             assert {status for status, _ in self.seen} & {Status.IN_SYNC}
-            self.store.write(proof[0])
-            self.check_counting(before, given_back=False)
+        self.store.write(after)
+        self.check_counting(before, given_back=False)
 
     def verdicts(self) -> list[Verdict]:
         """What would be judged now."""
@@ -132,7 +136,7 @@ class TheLedger(RuleBasedStateMachine):
             BINDINGS, CERTIFICATES, self.versions, self.seen, strict=True
         ):
             readable = reason is not Reason.VAULT_UNREADABLE
-            newest = build.version(of=certificate, version=f"v{number}")
+            newest = build.version(of=certificate, version=f"v{number}", age=timedelta(days=30 - number))
             lost = build.unreadable(UnreadableCause.UNREACHABLE, of=certificate)
             evidence = build.evidence(of=binding, at=GATEWAY, expected=newest if readable else lost)
             found.append(build.verdict(status, reason, of=evidence))

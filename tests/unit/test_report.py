@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,10 +9,13 @@ from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
     Choice,
+    LedgerRow,
     Mode,
     Observation,
+    Pause,
     ProbeFault,
     Reason,
+    Rotation,
     Scope,
     Status,
     Trigger,
@@ -44,12 +48,50 @@ def test_a_report_says_who_asked_for_what_when() -> None:
         "gateways": 0,
         "counts": {"in_sync": 0, "syncing": 0, "stale": 0, "blocked": 0, "unknown": 0, "unmanaged": 0},
         "problems": ["The services of subscription x could not be listed."],
+        "missing": 2,
+        "pause": {"at": "2026-03-02T10:00:00+00:00", "reason": "change freeze"},
         "decisions": [],
+        "rotations": [],
         "verdicts": [],
     }
-    actual = written(of=run, problems=("The services of subscription x could not be listed.",))
+    actual = written(
+        of=run,
+        problems=("The services of subscription x could not be listed.",),
+        missing=2,
+        pause=Pause(build.NOW, "change freeze"),
+    )
 
     assert expected == actual
+
+
+def test_rotations_are_shown_with_their_moments_the_newest_first() -> None:
+    """Proves t0 to t4, for those of the gateways that were looked at."""
+    long_ago = NOW - timedelta(days=60)
+    old = Rotation("https://kv/certificates/a", "v1", long_ago, long_ago, Trigger.TIMER)
+    new = replace(old, version="v2", noticed=NOW, created=NOW, synced=NOW, first_served=NOW, proven=NOW)
+    elsewhere = LedgerRow("/subscriptions/else", rotations=(old,))
+    verdict = build.verdict(Status.IN_SYNC)
+    rows = [replace(build.row(), rotations=(old, new)), elsewhere]
+    shown = to_json(build.report([verdict], rows=rows))["rotations"]
+    expected = {
+        "gateway": "apim-contoso",
+        "gateway_id": build.GATEWAY_ID,
+        "gateway_kind": "ApiManagement",
+        "certificate": "https://kv/certificates/a",
+        "version": "v2",
+        "created": NOW.isoformat(),
+        "noticed": NOW.isoformat(),
+        "synced": NOW.isoformat(),
+        "first_served": NOW.isoformat(),
+        "proven": NOW.isoformat(),
+        "caught_by": "timer",
+        "seconds_to_served": 0.0,
+    }
+    under_way = {**expected, "version": "v1", "seconds_to_served": None}
+    under_way |= {name: old.noticed.isoformat() for name in ("created", "noticed")}
+    under_way |= dict.fromkeys(("synced", "first_served", "proven"))
+
+    assert [expected, under_way] == shown
 
 
 def test_a_verdict_is_shown_with_all_that_it_rests_on() -> None:

@@ -1,15 +1,39 @@
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+import jsonschema
 import pytest
 
-from rotation.model import Choice, Mode, Reason, Report, Status, Trigger, Verdict
-from rotation.telemetry import Event, counts, events
+from rotation.model import (
+    Choice,
+    Event,
+    LastVerdict,
+    Mode,
+    Reason,
+    Report,
+    Rotation,
+    Status,
+    Trigger,
+    Verdict,
+)
+from rotation.telemetry import (
+    LONGEST_MESSAGE,
+    availability,
+    counts,
+    events,
+    rotation_proven,
+    sync_answered,
+    sync_requested,
+    verdict_changed,
+)
 from tests.unit import build
 from tests.unit.build import FOREIGN, NEW, NOW, OLD, evidence, failed, served
 
+ROOT = Path(__file__).resolve().parents[2]
 THREE = build.binding(endpoints=(build.endpoint(connections=3),))
 UNMANAGED = build.verdict(Status.UNMANAGED, of=evidence(served(), of=build.binding(of=None)))
 LOST = build.verdict(
@@ -23,9 +47,41 @@ FULL = build.report(
     EVERY_KIND,
     DECISIONS,
     problems=("one", "two"),
-    seconds_to_served={build.GATEWAY_ID.lower(): 95.0},
+    missing=3,
     of=build.run(Mode.FORCE, trigger=Trigger.HAND),
 )
+
+
+ONCE = {
+    event.name: event
+    for event in (
+        verdict_changed(
+            build.run(Mode.FORCE, trigger=Trigger.HAND),
+            build.verdict(),
+            LastVerdict(Status.IN_SYNC, Reason.SERVED, False, NOW - timedelta(days=1), "v1"),  # noqa: FBT003
+        ),
+        sync_requested(build.run(Mode.FORCE, trigger=Trigger.HAND), build.decision(Choice.SYNC, build.row())),
+        sync_answered(
+            build.run(Mode.FORCE, trigger=Trigger.HAND),
+            build.decision(Choice.SYNC, build.row()),
+            build.answer(),
+        ),
+        rotation_proven(
+            build.run(Mode.FORCE, trigger=Trigger.HAND),
+            build.gateway(),
+            Rotation(
+                str(build.CERTIFICATE),
+                "v2",
+                created=NOW - timedelta(minutes=30),
+                noticed=NOW - timedelta(minutes=29),
+                caught_by=Trigger.EVENT,
+                synced=NOW - timedelta(minutes=28),
+                first_served=NOW - timedelta(minutes=5),
+                proven=NOW,
+            ),
+        ),
+    )
+}
 
 
 def named(report: Report, name: str) -> list[Event]:
@@ -38,9 +94,9 @@ def verified(verdict: Verdict, report: Report | None = None) -> Event:
     return named(replace(report or build.report(), verdicts=(verdict,)), "CertificateVerified")[0]
 
 
-def test_there_is_an_event_for_each_binding_each_sync_and_the_run() -> None:
-    """Proves that nothing is told twice and nothing is left out."""
-    expected = {"CertificateVerified": len(EVERY_KIND), "SyncRequested": 1, "RunCompleted": 1}
+def test_there_is_an_event_for_each_binding_and_the_run() -> None:
+    """Proves that nothing is told twice and nothing is left out; what must not be lost waits in the row."""
+    expected = {"CertificateVerified": len(EVERY_KIND), "RunCompleted": 1}
     actual = Counter(event.name for event in events(FULL))
 
     assert expected == actual
@@ -56,7 +112,7 @@ def test_a_run_that_found_nothing_is_told_too() -> None:
 
 def test_dimensions_are_text_and_measurements_are_numbers() -> None:
     """Proves that the exporter has nothing to convert: it would write str(value) of anything."""
-    told = events(FULL)
+    told = [*events(FULL), *ONCE.values()]
 
     assert all(isinstance(value, str) for event in told for value in event.properties.values())
     assert all(type(value) is float for event in told for value in event.measurements.values())
@@ -76,25 +132,66 @@ COMMON = {"schema", "run_id", "trigger", "mode"}
 STATUSES = {"in_sync", "syncing", "stale", "blocked", "unknown", "unmanaged"}
 GATEWAY = {"gateway", "gateway_id", "gateway_kind"}
 BINDING = {"hostname", "hostname_type", "status", "reason", "drift", "message", "certificate"}
-THUMBPRINTS = {"configured", "served", "distrust", "expected", "expected_version", "caught_by"}
+THUMBPRINTS = {"configured", "served", "distrust", "expected", "expected_version"}
+PROOF = {
+    *("served_sha256", "served_serial", "served_issuer", "served_not_after"),
+    *("peer_address", "region", "tls_version", "openssl"),
+}
 FIELDS = {
     "CertificateVerified": (
-        COMMON | GATEWAY | BINDING | THUMBPRINTS,
-        {"connections", "connections_read", "connections_matching", "days_to_expiry", "seconds_to_served"},
+        COMMON | GATEWAY | BINDING | THUMBPRINTS | PROOF,
+        {"connections", "connections_read", "connections_matching", "days_to_expiry"},
     ),
-    "SyncRequested": (COMMON | GATEWAY | {"outcome", "message", "forced", "overrides"}, {"attempt"}),
+    "VerdictChanged": (
+        COMMON
+        | GATEWAY
+        | BINDING - {"certificate"}
+        | {"event_id", "at", "was_status", "was_reason", "was_since"},
+        set[str](),
+    ),
+    "SyncRequested": (COMMON | GATEWAY | {"event_id", "at", "message", "forced", "overrides"}, {"attempt"}),
+    "SyncAnswered": (COMMON | GATEWAY | {"event_id", "at", "outcome", "detail"}, {"attempt"}),
+    "RotationProven": (
+        COMMON
+        | GATEWAY
+        | {"event_id", "certificate", "version", "caught_by"}
+        | {"created", "noticed", "synced", "first_served", "proven"},
+        {"seconds_to_notice", "seconds_to_served"},
+    ),
     "RunCompleted": (
         COMMON | {"scope", "problems"},
-        {"duration_seconds", "gateways", "hostnames", "drift", "syncs", "problems", *STATUSES},
+        {
+            "duration_seconds",
+            "gateways",
+            "gateways_missing",
+            "hostnames",
+            "drift",
+            "syncs",
+            "problems",
+            *STATUSES,
+        },
     ),
 }
+
+
+def test_every_event_is_as_the_published_schema_says() -> None:
+    """Proves that others can build upon it: it allows no field that it does not name."""
+    schema = json.loads((ROOT / "docs/telemetry.schema.json").read_text(encoding="utf-8"))
+    told = [*events(FULL), *events(build.report([build.verdict(Status.IN_SYNC)])), *ONCE.values()]
+
+    assert set(FIELDS) == {event["title"] for event in schema["oneOf"]} == {event.name for event in told}
+    for event in told:
+        jsonschema.validate(
+            {"name": event.name, "properties": event.properties, "measurements": event.measurements}, schema
+        )
 
 
 @pytest.mark.parametrize(("name", "expected"), FIELDS.items(), ids=FIELDS)
 def test_the_names_of_fields_are_a_contract(name: str, expected: tuple[set[str], set[str]]) -> None:
     """Proves that no alert and no workbook breaks unnoticed: a change here needs a new schema version."""
     proven = build.verdict(Status.IN_SYNC, of=evidence(served(), row=build.row()))
-    actual = names_of(named(replace(FULL, verdicts=(*FULL.verdicts, proven)), name))
+    told = named(replace(FULL, verdicts=(*FULL.verdicts, proven)), name) or [ONCE[name]]
+    actual = names_of(told)
 
     assert expected == actual
 
@@ -104,7 +201,7 @@ def test_every_event_says_which_run_it_is_of() -> None:
     expected = {("1", build.run().run_id, "hand", "Force")}
     actual = {
         (e.properties["schema"], e.properties["run_id"], e.properties["trigger"], e.properties["mode"])
-        for e in events(FULL)
+        for e in (*events(FULL), *ONCE.values())
     }
 
     assert expected == actual
@@ -168,39 +265,54 @@ def test_drift_is_told_as_a_word() -> None:
 
 def test_a_proven_rotation_is_told_with_its_time_and_what_caught_it() -> None:
     """Proves the measurement behind p50 and p95, and the share that events catch."""
-    proven = build.verdict(Status.IN_SYNC, of=evidence(served(), row=build.row(caught_by=Trigger.EVENT)))
-    event = verified(proven, build.report(seconds_to_served={build.GATEWAY_ID.lower(): 95.0}))
-    expected = (95.0, "event")
-    actual = (event.measurements["seconds_to_served"], event.properties["caught_by"])
+    event = ONCE["RotationProven"]
 
-    assert expected == actual
-
-
-def test_without_a_proof_there_is_no_time_to_served() -> None:
-    """Proves that a settled binding does not pull the percentiles down."""
-    event = verified(build.verdict(Status.IN_SYNC, of=evidence(served(), row=build.row())))
-
-    assert "seconds_to_served" not in event.measurements
-    assert "caught_by" not in event.properties
-
-
-def test_an_uploaded_certificate_has_no_time_to_served() -> None:
-    """Proves that a hostname that was not rotated does not count as one that was."""
-    uploaded = build.verdict(
-        Status.UNMANAGED, of=evidence(served(), of=build.binding(of=None), row=build.row())
-    )
-    event = verified(uploaded, build.report(seconds_to_served={build.GATEWAY_ID.lower(): 95.0}))
-
-    assert "seconds_to_served" not in event.measurements
+    assert {"seconds_to_served": 1800.0, "seconds_to_notice": 60.0} == event.measurements
+    assert "event" == event.properties["caught_by"]
+    assert NOW.isoformat() == event.properties["proven"]
 
 
 def test_a_sync_says_its_number_its_answer_and_whether_it_was_forced() -> None:
-    """Proves the event that the budget is watched by."""
-    event = named(FULL, "SyncRequested")[0]
-    expected = ("accepted", "true", {"attempt": 1.0})
-    actual = (event.properties["outcome"], event.properties["forced"], event.measurements)
+    """Proves the events that the budget is watched by."""
+    asked, answered = ONCE["SyncRequested"], ONCE["SyncAnswered"]
 
-    assert expected == actual
+    assert ("true", {"attempt": 1.0}) == (asked.properties["forced"], asked.measurements)
+    assert ("accepted", {"attempt": 1.0}) == (answered.properties["outcome"], answered.measurements)
+
+
+def test_what_waits_in_a_row_is_short() -> None:
+    """Proves that an outbox fits into Table storage whatever a message says."""
+    long = replace(build.verdict(), message="x" * 5000)
+
+    assert LONGEST_MESSAGE == len(verdict_changed(build.run(), long, None).properties["message"])
+
+
+def test_the_proof_can_be_made_again_by_hand() -> None:
+    """Proves that the command names the address that was dialled and the name that was asked for."""
+    expected = "openssl s_client -connect 20.50.2.1:443 -servername api.contoso.com"
+
+    assert verified(build.verdict(Status.IN_SYNC)).properties["openssl"].startswith(expected)
+
+
+RIGHT = {Status.IN_SYNC, Status.SYNCING, Status.UNMANAGED}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_right_leaf_is_an_available_one(status: Status) -> None:
+    """Proves what the Availability blade shows of each status."""
+    (result,) = availability(build.report([build.verdict(status)]))
+
+    assert (status in RIGHT, "West Europe") == (result.success, result.location)
+    assert "api.contoso.com @ apim-contoso" == result.name
+
+
+def test_each_region_that_was_read_is_a_location() -> None:
+    """Proves that what could not be observed is no result."""
+    west, east = build.endpoint(), build.endpoint("East US")
+    seen = evidence(served(at=west), served(at=west), failed(east), of=build.binding(endpoints=(west, east)))
+    report = build.report([build.verdict(of=seen), BLIND])
+
+    assert ["West Europe"] == [result.location for result in availability(report)]
 
 
 def test_the_counts_of_a_run_add_up() -> None:

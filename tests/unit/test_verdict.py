@@ -506,3 +506,22 @@ def test_a_tally_of_nothing_is_empty() -> None:
     actual = tally([], evidence())
 
     assert expected == actual
+
+
+@pytest.mark.parametrize(
+    ("attempts", "age", "expected"),
+    [
+        (1, 5, (Status.SYNCING, False)),
+        (2, 1, (Status.SYNCING, False)),
+        (2, 5, (Status.STALE, True)),
+    ],
+)
+def test_a_second_sync_after_the_deadline_hides_nothing(
+    attempts: int, age: int, expected: tuple[Status, bool]
+) -> None:
+    """Proves that a sync which fails in silence cannot keep the alert away by being repeated."""
+    row = build.row(attempts=attempts, asked=build.minutes(-10), due=build.minutes(20))
+    seen = evidence(served(OLD), expected=build.version(age=timedelta(hours=age)), row=row)
+    verdict = judge(seen, NOW, Limits())
+
+    assert expected == (verdict.status, verdict.drift)

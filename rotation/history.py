@@ -1,0 +1,232 @@
+"""What a pass leaves in a gateway's row: last verdicts, rotations, and events still to be told. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from rotation import telemetry
+from rotation.model import (
+    Binding,
+    CertificateId,
+    CertificateUnreadable,
+    CertificateVersion,
+    Event,
+    LastVerdict,
+    LedgerRow,
+    Pass,
+    Rotation,
+    ServedCertificate,
+    Status,
+    Verdict,
+)
+
+ROTATIONS_KEPT = 8
+MOST_WAITING = 100
+"""Events that a row holds; Application Insights has to be away for hours before there are so many."""
+
+FORGET_AFTER = timedelta(days=7)
+SHRINKAGE = 0.2
+
+_SEEN = frozenset({Status.IN_SYNC, Status.STALE, Status.SYNCING})
+
+SLOTS = 12
+SLOT_SECONDS = 300
+
+
+def settled(row: LedgerRow | None, binding: Binding, expected: CertificateVersion) -> bool:
+    """Whether the binding was proven on this version, by enough connections, and in sync ever since."""
+    last = row.last.get(binding.key) if row else None
+    return last is not None and last.status is Status.IN_SYNC and last.version == expected.version
+
+
+def sampled(
+    row: LedgerRow | None,
+    binding: Binding,
+    expected: CertificateVersion | CertificateUnreadable | None,
+    now: datetime,
+) -> bool:
+    """Whether one connection per endpoint is enough in this pass.
+
+    A settled binding is proven again in a slot of its own, once an hour where the timer comes every five
+    minutes; where it comes once an hour the slots take turns.
+    """
+    if not row or not isinstance(expected, CertificateVersion) or not settled(row, binding, expected):
+        return False
+    seconds = int(now.timestamp())
+    turn = seconds // SLOT_SECONDS + seconds // (SLOTS * SLOT_SECONDS)
+    return turn % SLOTS != sha256(row.gateway_key.encode()).digest()[0] % SLOTS
+
+
+def note(row: LedgerRow, verdicts: Sequence[Verdict], run: Pass) -> LedgerRow:
+    """The row with what this pass has seen; the same row where that is nothing new."""
+    events: list[Event] = []
+    last: dict[str, LastVerdict] = {}
+    for verdict in verdicts:
+        key = verdict.evidence.binding.key
+        before = row.last.get(key)
+        last[key] = _last(verdict, before, run.now)
+        if _says_else(verdict, before):
+            events.append(telemetry.verdict_changed(run, verdict, before))
+    of_certificate: dict[CertificateId, list[Verdict]] = {}
+    for verdict in verdicts:
+        if (reference := verdict.evidence.binding.reference) and not reference.version:
+            of_certificate.setdefault(reference.certificate, []).append(verdict)
+    rotations = _go_on(row, of_certificate, run)
+    open_before = {(r.certificate, r.version) for r in row.rotations if not r.proven}
+    for rotation in rotations:
+        new = (rotation.certificate, rotation.version) in open_before or rotation not in row.rotations
+        if rotation.proven and new:
+            events.append(telemetry.rotation_proven(run, verdicts[0].evidence.gateway, rotation))
+    proven_at = row.proven_at
+    if not proven_at and _all_wanted_served(row, verdicts):
+        proven_at = run.now
+    return waiting(
+        replace(row, last=last, rotations=rotations, proven_at=proven_at, missing_since=None), events
+    )
+
+
+def waiting(row: LedgerRow, events: Iterable[Event]) -> LedgerRow:
+    """The row with more to tell.
+
+    Where that is too much, what a later event of the same hostname has overtaken is given up, the oldest
+    first; the newest of each stays.
+    """
+    outbox = (*row.outbox, *events)
+    excess = len(outbox) - MOST_WAITING
+    if excess > 0:
+        newest = {_subject(event): event.event_id for event in outbox}.values()
+        overtaken = [event.event_id for event in outbox if event.event_id not in newest][:excess]
+        outbox = tuple(event for event in outbox if event.event_id not in overtaken)
+    return replace(row, outbox=outbox)
+
+
+def told(row: LedgerRow, accepted: Iterable[str]) -> LedgerRow:
+    """The row without the events that Application Insights has accepted, by id."""
+    ids = frozenset(accepted)
+    return replace(row, outbox=tuple(event for event in row.outbox if event.event_id not in ids))
+
+
+def synced(row: LedgerRow, at: datetime) -> LedgerRow:
+    """The row after an accepted sync: t2 of the rotations that are under way."""
+    under_way = (replace(r, synced=at) if not r.proven and not r.synced else r for r in row.rotations)
+    return replace(row, rotations=tuple(under_way))
+
+
+def forgotten(row: LedgerRow, now: datetime) -> bool:
+    """Whether the gateway has been gone for so long that nothing needs to be remembered."""
+    return row.missing_since is not None and now - row.missing_since > FORGET_AFTER
+
+
+def shrunk(missing: Iterable[str], known: int) -> tuple[str, ...]:
+    """What to say where more than a fifth of the known gateways have vanished."""
+    gone = sorted(key.rpartition("/")[2] for key in missing)
+    if len(gone) <= known * SHRINKAGE:
+        return ()
+    listed = ", ".join(gone[:10]) + (", …" if len(gone) > 10 else "")
+    problem = (
+        f"The inventory shrank: {len(gone)} of {known} known gateways are no longer listed ({listed})."
+        " If they were not deleted, check the app's role on their resource groups, and"
+        f" ROTATION_SUBSCRIPTIONS; they are forgotten after {FORGET_AFTER.days} days."
+    )
+    return (problem,)
+
+
+def _subject(event: Event) -> tuple[str, str]:
+    return event.name, event.properties.get("hostname", "")
+
+
+def _says_else(verdict: Verdict, before: LastVerdict | None) -> bool:
+    """Whether somebody wants to know: what is in sync at first sight is no news."""
+    if before is None:
+        return verdict.status not in {Status.IN_SYNC, Status.UNMANAGED}
+    return not _same(verdict, before)
+
+
+def _same(verdict: Verdict, before: LastVerdict) -> bool:
+    return (before.status, before.reason, before.drift) == (verdict.status, verdict.reason, verdict.drift)
+
+
+def _last(verdict: Verdict, before: LastVerdict | None, now: datetime) -> LastVerdict:
+    """The version is that of the last time when something was seen of it."""
+    version = before.version if before else ""
+    if verdict.status in _SEEN and isinstance(verdict.evidence.expected, CertificateVersion):
+        version = verdict.evidence.expected.version
+    since = before.since if before and _same(verdict, before) else now
+    return LastVerdict(verdict.status, verdict.reason, verdict.drift, since, version)
+
+
+def _go_on(
+    row: LedgerRow, of_certificate: dict[CertificateId, list[Verdict]], run: Pass
+) -> tuple[Rotation, ...]:
+    """The rotations of the row, those under way brought up to date and new ones begun."""
+    bound = {str(certificate) for certificate in of_certificate}
+    kept = {
+        (r.certificate, r.version, r.created): r for r in row.rotations if r.proven or r.certificate in bound
+    }
+    for certificate, verdicts in of_certificate.items():
+        current = next((r for r in reversed(row.rotations) if r.certificate == str(certificate)), None)
+        rotation = _rotation(row, current, verdicts, run)
+        if rotation is None:
+            continue
+        if current and not current.proven:
+            kept.pop((current.certificate, current.version, current.created), None)
+        kept[rotation.certificate, rotation.version, rotation.created] = rotation
+    return tuple(sorted(kept.values(), key=lambda r: (r.noticed, r.certificate)))[-ROTATIONS_KEPT:]
+
+
+def _rotation(
+    row: LedgerRow, current: Rotation | None, verdicts: Sequence[Verdict], run: Pass
+) -> Rotation | None:
+    """The rotation of one certificate after this pass; None where there is none, or nothing is known."""
+    expected = verdicts[0].evidence.expected
+    if not isinstance(expected, CertificateVersion) or not expected.enabled:
+        return current
+    rotation = current
+    if not current or current.version != expected.version:
+        if current and expected.available_since <= current.created:
+            return current  # an answer of Key Vault from before that version
+        known = {
+            row.last[v.evidence.binding.key].version for v in verdicts if v.evidence.binding.key in row.last
+        }
+        known -= {""}
+        renewed = current or (known and expected.version not in known)
+        behind = not known and any(v.status in {Status.STALE, Status.SYNCING} for v in verdicts)
+        if not renewed and not behind:
+            return None
+        rotation = Rotation(
+            certificate=str(expected.certificate),
+            version=expected.version,
+            created=expected.available_since,
+            noticed=run.now,
+            caught_by=run.trigger,
+        )
+    assert rotation
+    if rotation.proven:
+        return rotation
+    leaves = (o for v in verdicts for o in v.evidence.observations if isinstance(o, ServedCertificate))
+    if not rotation.first_served and any(leaf.thumbprint == expected.thumbprint for leaf in leaves):
+        rotation = replace(rotation, first_served=run.now)
+    proven = all(v.status is Status.IN_SYNC for v in verdicts)
+    return replace(rotation, proven=run.now) if proven else rotation
+
+
+def _all_wanted_served(row: LedgerRow, verdicts: Iterable[Verdict]) -> bool:
+    """Every hostname that follows a wanted certificate, and at least one, is in sync in this pass."""
+    wanted = [
+        verdict
+        for verdict in verdicts
+        if (reference := verdict.evidence.binding.reference)
+        and not reference.version
+        and str(reference.certificate) in row.wanted
+    ]
+    return bool(wanted) and all(_served_as_wanted(row, verdict) for verdict in wanted)
+
+
+def _served_as_wanted(row: LedgerRow, verdict: Verdict) -> bool:
+    expected = verdict.evidence.expected
+    return (
+        verdict.status is Status.IN_SYNC
+        and isinstance(expected, CertificateVersion)
+        and row.asked_for(expected)
+    )

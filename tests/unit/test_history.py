@@ -1,0 +1,402 @@
+"""What a pass leaves in a row: last verdicts, rotations t0 to t4, and events still to be told."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rotation.history import (
+    FORGET_AFTER,
+    MOST_WAITING,
+    ROTATIONS_KEPT,
+    SLOTS,
+    forgotten,
+    note,
+    sampled,
+    shrunk,
+    synced,
+    told,
+    waiting,
+)
+from rotation.model import (
+    CertificateVersion,
+    Event,
+    Evidence,
+    LastVerdict,
+    LedgerRow,
+    Reason,
+    Rotation,
+    Status,
+    Trigger,
+    Verdict,
+)
+from tests.unit import build
+from tests.unit.build import NEW, NOW, OLD, evidence, minutes, run, served
+
+HOURS = timedelta(hours=1)
+KEY = build.GATEWAY_ID.lower()
+URL = str(build.CERTIFICATE)
+BINDING = build.binding()
+ROW = LedgerRow(KEY)
+RENEWED = build.version(version="v3", age=minutes(10))
+WWW = build.certificate("www-contoso-com")
+WWW_BINDING = build.binding("www.contoso.com", of=WWW)
+UPLOADED = build.verdict(Status.UNMANAGED, of=evidence(served(), of=build.binding(of=None)))
+PINNED = build.verdict(
+    Status.BLOCKED, Reason.PINNED_VERSION, of=evidence(served(), of=build.binding(pinned="v1"))
+)
+
+
+def last(
+    status: Status = Status.IN_SYNC,
+    reason: Reason = Reason.SERVED,
+    version: str = "v2",
+    *,
+    drift: bool = False,
+) -> dict[str, LastVerdict]:
+    """What was last said of the default binding, a day ago."""
+    return {BINDING.key: LastVerdict(status, reason, drift, NOW - 24 * HOURS, version)}
+
+
+def verdict(
+    status: Status = Status.IN_SYNC, expected: CertificateVersion | None = None, of: Evidence | None = None
+) -> Verdict:
+    """A verdict on the default binding, which serves what its status says."""
+    leaf = NEW if status is Status.IN_SYNC else OLD
+    return build.verdict(status, of=of or evidence(served(leaf), expected=expected))
+
+
+def www(status: Status) -> Verdict:
+    """A verdict on another hostname with another certificate."""
+    return build.verdict(status, of=evidence(served(), of=WWW_BINDING))
+
+
+def rotation(version: str = "v3", *, proven: bool = False, **changes: object) -> Rotation:
+    """A rotation noticed eight minutes ago."""
+    made = Rotation(
+        certificate=URL,
+        version=version,
+        created=NOW - minutes(10),
+        noticed=NOW - minutes(8),
+        caught_by=Trigger.EVENT,
+        proven=NOW - minutes(1) if proven else None,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def events(row: LedgerRow, name: str) -> list[Event]:
+    """What waits to be told, of one name."""
+    return [event for event in row.outbox if event.name == name]
+
+
+def test_what_was_said_is_kept_with_the_moment_since_when() -> None:
+    """Proves that the same verdict a day later is still since then, and another one since now."""
+    same = note(replace(ROW, last=last()), [verdict()], run())
+    other = note(replace(ROW, last=last()), [verdict(Status.STALE)], run())
+
+    assert last() == same.last
+    assert LastVerdict(Status.STALE, Reason.SERVES_OLD_VERSION, False, NOW, "v2") == other.last[BINDING.key]  # noqa: FBT003
+
+
+def test_nothing_new_leaves_the_row_as_it_was() -> None:
+    """Proves that a settled fleet costs no writes."""
+    settled = replace(ROW, last=last(), rotations=(rotation(proven=True, version="v2"),))
+
+    assert settled == note(settled, [verdict()], run())
+
+
+NEWS = {
+    "a first look that finds all well": (ROW, verdict(), []),
+    "a first look at an uploaded certificate": (ROW, UPLOADED, []),
+    "a first look that finds a stale one": (ROW, verdict(Status.STALE), [("", "STALE")]),
+    "the same again": (replace(ROW, last=last()), verdict(), []),
+    "from in sync to stale": (replace(ROW, last=last()), verdict(Status.STALE), [("IN_SYNC", "STALE")]),
+    "from stale to in sync": (
+        replace(ROW, last=last(Status.STALE, Reason.SERVES_OLD_VERSION)),
+        verdict(),
+        [("STALE", "IN_SYNC")],
+    ),
+    "another reason": (
+        replace(ROW, last=last(Status.STALE, Reason.SYNC_OVERDUE)),
+        verdict(Status.STALE),
+        [("STALE", "STALE")],
+    ),
+    "stale becomes drift": (
+        replace(ROW, last=last(Status.STALE, Reason.SERVES_OLD_VERSION)),
+        replace(verdict(Status.STALE), drift=True),
+        [("STALE", "STALE")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "judged", "expected"), NEWS.values(), ids=NEWS)
+def test_a_change_is_news(row: LedgerRow, judged: Verdict, expected: list[tuple[str, str]]) -> None:
+    """Proves what goes into the outbox, and that a fleet that is well says nothing."""
+    told_of = events(note(row, [judged], run()), "VerdictChanged")
+    actual = [(event.properties["was_status"], event.properties["status"]) for event in told_of]
+
+    assert expected == actual
+
+
+def test_an_event_keeps_its_id_however_often_it_is_told() -> None:
+    """Proves that what arrives twice can be told to be one, and that two things are two."""
+    first, again = (note(ROW, [verdict(Status.STALE)], run()).outbox for _ in range(2))
+    later = note(ROW, [verdict(Status.STALE)], run(now=NOW + minutes(5))).outbox
+
+    assert first == again
+    assert first[0].event_id == first[0].properties["event_id"]
+    assert first[0].event_id != later[0].event_id
+
+
+def test_a_binding_that_is_gone_is_forgotten() -> None:
+    """Proves that a row does not grow with every hostname there ever was."""
+    row = replace(ROW, last={**last(), "proxy/gone.example": last()[BINDING.key]})
+
+    assert last() == note(row, [verdict()], run()).last
+
+
+def test_a_renewed_version_is_noticed_as_a_rotation() -> None:
+    """Proves t0 and t1, and what caught it."""
+    row = note(replace(ROW, last=last()), [verdict(Status.STALE, RENEWED)], run(trigger=Trigger.EVENT))
+
+    assert (Rotation(URL, "v3", NOW - minutes(10), NOW, Trigger.EVENT),) == row.rotations
+    assert [] == events(row, "RotationProven")
+
+
+NO_ROTATION = {
+    "the first look finds it served": (ROW, [verdict()]),
+    "the first look sees nothing": (ROW, [verdict(Status.UNKNOWN)]),
+    "it is known and served": (replace(ROW, last=last()), [verdict()]),
+    "it is known, and a unit has gone back": (replace(ROW, last=last()), [verdict(Status.STALE)]),
+    "it cannot be read": (
+        replace(ROW, last=last()),
+        [build.verdict(Status.UNKNOWN, of=evidence(served(), expected=build.unreadable()))],
+    ),
+    "it is disabled": (
+        replace(ROW, last=last()),
+        [verdict(Status.BLOCKED, replace(RENEWED, enabled=False))],
+    ),
+    "it is pinned": (ROW, [PINNED]),
+    "it is not from Key Vault": (ROW, [UPLOADED]),
+    "there is no hostname": (ROW, []),
+}
+
+
+@pytest.mark.parametrize(("row", "judged"), NO_ROTATION.values(), ids=NO_ROTATION)
+def test_there_is_no_rotation_where(row: LedgerRow, judged: list[Verdict]) -> None:
+    """Proves that what was there before us, or cannot follow, is not measured."""
+    assert () == note(row, judged, run()).rotations
+
+
+def test_a_stale_gateway_at_first_sight_is_a_rotation() -> None:
+    """Proves that the app's first work after it was deployed is measured too."""
+    assert "v2" == note(ROW, [verdict(Status.STALE)], run()).rotations[0].version
+
+
+def test_what_was_never_seen_is_a_rotation_once_it_is_seen_to_be_stale() -> None:
+    """Proves that a first look that failed does not hide it."""
+    blind = note(ROW, [verdict(Status.UNKNOWN)], run())
+
+    assert 1 == len(note(blind, [verdict(Status.STALE)], run(now=NOW + minutes(5))).rotations)
+
+
+def test_the_first_connection_that_shows_it_is_remembered() -> None:
+    """Proves t3, and that it is of the first pass that saw it."""
+    partly = verdict(of=evidence(served(OLD), served(NEW), expected=RENEWED), status=Status.SYNCING)
+    row = replace(ROW, last=last(), rotations=(rotation(),))
+    first = note(row, [partly], run())
+    second = note(first, [partly], run(now=NOW + minutes(5)))
+
+    assert (NOW, NOW) == (first.rotations[0].first_served, second.rotations[0].first_served)
+    assert second.rotations[0].proven is None
+
+
+def test_a_rotation_is_proven_once_every_hostname_is_in_sync() -> None:
+    """Proves t4, what is told, and that it is told once."""
+    row = note(
+        replace(ROW, last=last(), rotations=(rotation(synced=NOW - minutes(7)),)),
+        [verdict(Status.IN_SYNC, RENEWED), UPLOADED],
+        run(),
+    )
+    proven = events(row, "RotationProven")
+
+    assert NOW == row.rotations[0].proven
+    assert 600.0 == row.rotations[0].seconds_to_served
+    assert [{"seconds_to_served": 600.0, "seconds_to_notice": 120.0}] == [e.measurements for e in proven]
+    assert "event" == proven[0].properties["caught_by"]
+    again = note(row, [verdict(Status.IN_SYNC, RENEWED)], run(now=NOW + minutes(5)))
+    assert 1 == len(events(again, "RotationProven"))
+
+
+def test_what_the_gateway_took_by_itself_is_a_rotation_too() -> None:
+    """Proves that a version first seen when it was already served is measured, without a sync."""
+    row = note(replace(ROW, last=last()), [verdict(Status.IN_SYNC, RENEWED)], run())
+
+    assert [(NOW, NOW, None, NOW)] == [(r.noticed, r.first_served, r.synced, r.proven) for r in row.rotations]
+    assert 1 == len(events(row, "RotationProven"))
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.IN_SYNC])
+def test_a_rotation_is_not_proven_while_a_hostname_is_anything_but_in_sync(status: Status) -> None:
+    """Proves that one of two hostnames of the same certificate holds it open."""
+    other = build.verdict(
+        status, of=evidence(served(OLD), of=build.binding("b.contoso.com"), expected=RENEWED)
+    )
+    row = replace(ROW, last=last(), rotations=(rotation(),))
+
+    assert None is note(row, [verdict(Status.IN_SYNC, RENEWED), other], run()).rotations[0].proven
+
+
+def test_a_newer_version_takes_the_place_of_a_rotation_under_way() -> None:
+    """Proves that what will never be served is not waited for."""
+    newer = build.version(version="v4", age=minutes(1))
+    row = note(replace(ROW, last=last(), rotations=(rotation(),)), [verdict(Status.STALE, newer)], run())
+
+    assert ["v4"] == [r.version for r in row.rotations]
+
+
+def test_an_older_answer_of_key_vault_begins_nothing() -> None:
+    """Proves that a replica that lags does not end a rotation under way."""
+    row = replace(ROW, last=last(), rotations=(rotation(),))
+
+    assert row.rotations == note(row, [verdict(Status.STALE, build.version())], run()).rotations
+
+
+def test_a_certificate_that_is_no_longer_bound_leaves_no_rotation_under_way() -> None:
+    """Proves that moving a hostname to another certificate ends what would never be proven."""
+    row = replace(ROW, rotations=(rotation(), rotation("v1", proven=True)))
+
+    assert ["v1"] == [r.version for r in note(row, [www(Status.IN_SYNC)], run()).rotations]
+
+
+def test_two_certificates_rotate_each_for_itself() -> None:
+    """Proves that a gateway with many certificates has a rotation of each."""
+    row = note(ROW, [verdict(Status.STALE), www(Status.STALE)], run())
+    after = note(row, [verdict(Status.IN_SYNC), www(Status.STALE)], run(now=NOW + minutes(30)))
+
+    assert {URL: NOW + minutes(30), str(WWW): None} == {r.certificate: r.proven for r in after.rotations}
+
+
+def test_only_the_latest_rotations_are_kept() -> None:
+    """Proves that a row does not grow with every renewal there ever was."""
+    row = replace(ROW, last=last())
+    for n in range(ROTATIONS_KEPT + 3):
+        newer = build.version(version=f"v{n + 10}", age=-minutes(n))
+        row = note(row, [verdict(Status.IN_SYNC, newer)], run(now=NOW + minutes(n)))
+
+    assert [f"v{n + 13}" for n in range(ROTATIONS_KEPT)] == [r.version for r in row.rotations]
+
+
+def test_an_accepted_sync_is_remembered_by_what_is_under_way() -> None:
+    """Proves t2, and that a second attempt does not move it."""
+    row = replace(ROW, rotations=(rotation("v1", proven=True), rotation()))
+    first = synced(row, NOW)
+
+    assert [None, NOW] == [r.synced for r in first.rotations]
+    assert first == synced(first, NOW + minutes(30))
+
+
+ASKED_BOTH = build.row(wanted={URL: "v2", str(WWW): "v2"}, asked=minutes(-20), due=minutes(10))
+NOT_SERVED: dict[str, tuple[LedgerRow, Sequence[Verdict]]] = {
+    "nothing was asked for": (ROW, [verdict()]),
+    "another version was asked for": (build.row(wanted={URL: "v1"}), [verdict()]),
+    "nothing was judged": (build.row(), []),
+    "the hostname is stale": (build.row(), [verdict(Status.STALE)]),
+    "the hostname could not be read": (build.row(), [verdict(Status.UNKNOWN)]),
+    "one of two hostnames is syncing": (ASKED_BOTH, [verdict(), www(Status.SYNCING)]),
+    "only a pinned hostname is left to see": (build.row(), [PINNED]),
+}
+
+
+@pytest.mark.parametrize(("row", "judged"), NOT_SERVED.values(), ids=NOT_SERVED)
+def test_what_was_asked_for_is_not_proven_where(row: LedgerRow, judged: Sequence[Verdict]) -> None:
+    """Proves that the last sync counts as under way until every hostname is in sync."""
+    assert None is note(row, judged, run()).proven_at
+
+
+def test_what_was_asked_for_is_proven_once() -> None:
+    """Proves that the first proof stands, and that a pinned hostname does not hold it back."""
+    row = note(ASKED_BOTH, [verdict(), www(Status.IN_SYNC), PINNED], run())
+
+    assert NOW == row.proven_at
+    assert NOW == note(row, [verdict(), www(Status.IN_SYNC)], run(now=NOW + HOURS)).proven_at
+
+
+def test_a_settled_binding_is_sampled_but_for_its_slot() -> None:
+    """Proves that within an hour of passes each settled gateway is proven in full exactly once."""
+    row = replace(ROW, last=last())
+    full = [not sampled(row, BINDING, build.version(), NOW + minutes(5 * n)) for n in range(SLOTS)]
+
+    assert 1 == full.count(True)
+
+
+def test_hourly_passes_prove_in_full_twice_a_day() -> None:
+    """Proves that a slow timer is not always in the same slot."""
+    row = replace(ROW, last=last())
+    full = [not sampled(row, BINDING, build.version(), NOW + n * HOURS) for n in range(24)]
+
+    assert 2 == full.count(True)
+
+
+UNSETTLED = {
+    "nothing is remembered": (None, build.version()),
+    "it was never judged": (ROW, build.version()),
+    "it was not in sync": (replace(ROW, last=last(Status.STALE)), build.version()),
+    "there is a new version": (replace(ROW, last=last()), RENEWED),
+    "the version cannot be read": (replace(ROW, last=last()), build.unreadable()),
+    "it is not from Key Vault": (replace(ROW, last=last()), None),
+}
+
+
+@pytest.mark.parametrize(("row", "expected"), UNSETTLED.values(), ids=UNSETTLED)
+def test_a_binding_is_proven_in_full_where(
+    row: LedgerRow | None, expected: CertificateVersion | None
+) -> None:
+    """Proves that a sample never stands in for a proof that was not made."""
+    assert not any(sampled(row, BINDING, expected, NOW + minutes(5 * n)) for n in range(SLOTS))
+
+
+def test_the_outbox_forgets_only_what_a_later_event_has_overtaken() -> None:
+    """Proves that the last word on each hostname survives however long nobody listens."""
+    row = ROW
+    for n in range(MOST_WAITING * 2):
+        event = Event("VerdictChanged", {"hostname": "flaps.example"}, {}, f"flap {n}")
+        row = waiting(row, [event])
+        if n == 0:
+            row = waiting(row, [Event("VerdictChanged", {"hostname": "quiet.example"}, {}, "the only one")])
+
+    ids = [event.event_id for event in row.outbox]
+    assert MOST_WAITING == len(ids)
+    assert {"the only one", f"flap {MOST_WAITING * 2 - 1}"} <= set(ids)
+
+
+def test_what_was_accepted_is_struck_out() -> None:
+    """Proves that what came in the meantime stays."""
+    row = waiting(ROW, [Event("A", {}, {}, "1"), Event("B", {}, {}, "2")])
+
+    assert ["2"] == [event.event_id for event in told(row, ["1"]).outbox]
+
+
+def test_a_gateway_is_forgotten_a_week_after_it_vanished() -> None:
+    """Proves that a role that was lost over a long weekend does not lose what is remembered."""
+    ages = (None, FORGET_AFTER, FORGET_AFTER + minutes(1))
+    rows = [replace(ROW, missing_since=NOW - age if age is not None else None) for age in ages]
+
+    assert [False, False, True] == [forgotten(row, NOW) for row in rows]
+
+
+def test_a_gateway_that_is_back_is_not_missing() -> None:
+    """Proves that the week begins anew."""
+    assert None is note(replace(ROW, missing_since=NOW - HOURS), [verdict()], run()).missing_since
+
+
+@pytest.mark.parametrize(("gone", "known", "alerts"), [(0, 0, 0), (0, 5, 0), (1, 5, 0), (2, 5, 1), (1, 1, 1)])
+def test_an_inventory_that_shrinks_by_more_than_a_fifth_is_a_problem(
+    gone: int, known: int, alerts: int
+) -> None:
+    """Proves that a lost role is not taken for a small fleet that is well."""
+    problems = shrunk([f"/subscriptions/1/service/apim-{n}" for n in range(gone)], known)
+
+    assert alerts == len(problems)
+    assert all("apim-0" in problem and "ROTATION_SUBSCRIPTIONS" in problem for problem in problems)
