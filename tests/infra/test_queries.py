@@ -20,7 +20,9 @@ RULES = {
 WINDOWS = {"PT15M": 15, "PT1H": 60, "PT6H": 360, "P1D": 1440, "P2D": 2880}
 SCHEMA = json.loads((PROJECT / "docs/telemetry.schema.json").read_text(encoding="utf-8"))
 PUBLISHED: dict[str, dict[str, set[str]]] = {
-    event["title"]: {part: set(event["properties"][part]["properties"]) for part in ("properties", "measurements")}
+    event["title"]: {
+        part: set(event["properties"][part]["properties"]) for part in ("properties", "measurements")
+    }
     for event in SCHEMA["oneOf"]
 }
 KUSTO = os.environ.get("KUSTO", str(PROJECT / ".kusto/node_modules"))
