@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -110,6 +111,21 @@ def test_azure_yaml_is_one() -> None:
 def test_host_json_is_one() -> None:
     """Proves its form, with nothing in it that we did not mean."""
     jsonschema.validate(json.loads(text("host.json")), HOST_JSON)
+
+
+def test_the_doctor_of_azure_functions_finds_nothing_that_fails() -> None:
+    """Proves with its rules for deployment that the app's folder is one that Azure takes."""
+    doctor = Path(infra_python()).with_name("azure-functions-doctor")
+    done = subprocess.run(
+        [str(doctor), "doctor", "--path", str(PROJECT), "--profile", "deploy"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert " 0 fails" in done.stdout, done.stdout
+    assert 0 == done.returncode
 
 
 def test_the_parameters_are_those_of_the_template() -> None:
