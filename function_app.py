@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
+from rotation.events import Envelope
 from rotation.model import Pause, clean
-from rotation.settings import Mistakes, schedule
+from rotation.settings import Mistakes, event_queue, schedule
 
 if TYPE_CHECKING:
     from rotation.app import App
@@ -29,6 +30,27 @@ async def on_certificate_event(event: func.EventGridEvent, context: func.Context
     Always ends in success, or Event Grid would delay every other delivery: what is left undone here, the
     timer does.
     """
+    await _heed(event, event.id, context)
+
+
+EVENT_QUEUE = event_queue()
+if EVENT_QUEUE:
+
+    @app.function_name("on_certificate_message")
+    @app.queue_trigger(arg_name="message", queue_name=EVENT_QUEUE, connection="AzureWebJobsStorage")
+    async def on_certificate_message(message: func.QueueMessage, context: func.Context) -> None:
+        """The same through a queue, for an app without a public address that Event Grid could call."""
+        from rotation import events
+
+        try:
+            event = events.from_message(message.get_body())
+        except ValueError as error:
+            _log.warning("Message %s is ignored: %s", clean(message.id), error)
+            return
+        await _heed(event, event.id, context)
+
+
+async def _heed(event: Envelope, event_id: str, context: func.Context) -> None:
     from rotation import events
     from rotation.app import current
     from rotation.model import Mode, Scope, Trigger
@@ -39,10 +61,10 @@ async def on_certificate_event(event: func.EventGridEvent, context: func.Context
         return
     found = events.read(event, rotation.settings.cloud.vault_suffix, rotation.settings.vaults)
     if isinstance(found, events.Ignored):
-        _log.warning("Event %s is ignored: %s", clean(event.id), found.why)
+        _log.warning("Event %s is ignored: %s", clean(event_id), found.why)
         return
     level = logging.INFO if found.occasion is events.Occasion.NEW_VERSION else logging.WARNING
-    _log.log(level, "Event %s: %s of %s", clean(event.id), found.occasion, found.certificate)
+    _log.log(level, "Event %s: %s of %s", clean(event_id), found.occasion, found.certificate)
     try:
         report = await rotation.run(
             Scope(certificate=found.certificate),
