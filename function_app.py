@@ -242,9 +242,7 @@ async def _view(rotation: "App") -> dict[str, object]:
     }
 
 
-def _html(
-    body: str, status_code: HTTPStatus, headers: dict[str, str] | None = None
-) -> func.HttpResponse:
+def _html(body: str, status_code: HTTPStatus, headers: dict[str, str] | None = None) -> func.HttpResponse:
     from rotation.web.page import HEADERS
 
     sent = {**HEADERS, **(headers or {})}

@@ -11,7 +11,7 @@ DAYS = 90
 TALLEST = 64.0
 """Height of the highest bar, in the picture's pixels."""
 
-LABEL_EVERY = 4
+LABEL_EVERY = 7
 """Numbers over bars that are nearer than this many days would run into each other on a phone."""
 
 
@@ -98,6 +98,6 @@ def _left(days: int) -> float:
 
 def _ticks(today: date) -> tuple[Tick, ...]:
     """Today, and the first of each month that is not too near to it."""
-    days = (today + timedelta(days=n) for n in range(8, DAYS - 3))
+    days = (today + timedelta(days=n) for n in range(14, DAYS - 3))
     firsts = (Tick(_left((day - today).days), f"{day:%-d %b}") for day in days if day.day == 1)
     return Tick(_left(0), "today"), *firsts

@@ -114,7 +114,9 @@ class Hostname:
     @property
     def id(self) -> str:
         """The element's id, the same as long as the hostname is."""
-        return _element_id(self.verdict["gateway_id"], self.verdict["hostname_type"], self.verdict["hostname"])
+        return _element_id(
+            self.verdict["gateway_id"], self.verdict["hostname_type"], self.verdict["hostname"]
+        )
 
     @property
     def word(self) -> Word:
@@ -182,7 +184,11 @@ class Hostname:
             name, number = seen["region"], seen["connections"]
             total[name] += number
             failed[name] += number if "fault" in seen else 0
-            met[name] += number if "thumbprint" in seen and seen["thumbprint"] == (expected or seen["thumbprint"]) else 0
+            met[name] += (
+                number
+                if "thumbprint" in seen and seen["thumbprint"] == (expected or seen["thumbprint"])
+                else 0
+            )
         return tuple(Region(name, met[name], failed[name], total[name]) for name in total)
 
     @property
@@ -411,10 +417,24 @@ class Fleet:
             (Tone.BAD, drifting, "is drifting", "are drifting"),
             (Tone.WARN, counts[Status.UNKNOWN], "could not be observed", "could not be observed"),
             (Tone.WARN, counts[Status.STALE] - drifting, "waits for a sync", "wait for a sync"),
-            (Tone.WARN, ends_soon, "serves a last version that ends soon", "serve a last version that ends soon"),
-            (Tone.BUSY, counts[Status.SYNCING], "is on its way to a new certificate", "are on their way to a new certificate"),
+            (
+                Tone.WARN,
+                ends_soon,
+                "serves a last version that ends soon",
+                "serve a last version that ends soon",
+            ),
+            (
+                Tone.BUSY,
+                counts[Status.SYNCING],
+                "is on its way to a new certificate",
+                "are on their way to a new certificate",
+            ),
         )
-        said = [(tone, f"{number:,} {one if number == 1 else many}") for tone, number, one, many in wanting if number]
+        said = [
+            (tone, f"{number:,} {one if number == 1 else many}")
+            for tone, number, one, many in wanting
+            if number
+        ]
         managed = len(self.hostnames) - counts[Status.UNMANAGED]
         if not said:
             return self._well(managed, counts[Status.IN_SYNC])
@@ -422,7 +442,9 @@ class Fleet:
         number, _, does = first.partition(" ")
         rest = [what for _, what in said[1:]]
         if counts[Status.IN_SYNC]:
-            rest.append(f"{counts[Status.IN_SYNC]:,} {'is' if counts[Status.IN_SYNC] == 1 else 'are'} in sync")
+            rest.append(
+                f"{counts[Status.IN_SYNC]:,} {'is' if counts[Status.IN_SYNC] == 1 else 'are'} in sync"
+            )
         return Headline(tone, f"{number} of {count(len(self.hostnames), 'hostname')} {does}.", _listed(rest))
 
     def _well(self, managed: int, in_sync: int) -> Headline:
@@ -459,7 +481,9 @@ class Fleet:
     @property
     def proven(self) -> list[Json]:
         """The rotations that ended, the newest proof first."""
-        return sorted((r for r in self.rotations if r["proven"]), key=lambda r: str(r["proven"]), reverse=True)
+        return sorted(
+            (r for r in self.rotations if r["proven"]), key=lambda r: str(r["proven"]), reverse=True
+        )
 
     @property
     def running(self) -> list[Rotation]:

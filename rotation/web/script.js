@@ -163,6 +163,10 @@
     act.onclick = fields ? () => resync(fields) : null;
   };
 
+  const TITLES = {
+    ObserveOnly: "A sync is needed.",
+    NothingStale: "Dry run: nothing is stale, so a sync would change nothing.",
+  };
   const COVERS = "A sync makes the gateway read all its certificates from Key Vault again. It takes 15 to 45 minutes.";
 
   const dryRun = async () => {
@@ -173,18 +177,19 @@
       const report = await post({ dry_run: true });
       if (gateway !== opened) return;
       const decision = report.decisions[0];
-      const needed = decision?.choice === "ObserveOnly";
-      const idle = decision?.choice === "NothingStale";
-      const title = needed ? "A sync is needed." : idle ? "Dry run: nothing is stale, so a sync would change nothing." : "Dry run: no sync would be sent now.";
+      const choice = decision?.choice;
+      const underWay = choice === "NothingStale" && report.verdicts.some((verdict) => verdict.status === "SYNCING");
+      const title = underWay ? "Dry run: a change is under way already, so none is started." : TITLES[choice];
       show(
-        element("p", {}, element("b", {}, title)),
-        ...(needed || idle ? [] : [paragraph(decision?.message ?? "", "answer wrong")]),
+        element("p", {}, element("b", {}, title ?? "Dry run: no sync would be sent now.")),
+        ...(title ? [] : [paragraph(decision?.message ?? "", "answer wrong")]),
         list(report),
-        paragraph(COVERS, "facts"),
       );
+      if (underWay) return follow(report);
+      body.append(paragraph(COVERS, "facts"));
       if (dialog.dataset.observes === "yes") body.append(paragraph("The app is in observe mode: it looks and tells, and will not sync.", "answer"));
-      else if (needed) offer("Sync now", {});
-      else if (idle && covered(report).length) offer("Sync all the same", { force: true });
+      else if (choice === "ObserveOnly") offer("Sync now", {});
+      else if (choice === "NothingStale" && covered(report).length) offer("Sync all the same", { force: true });
     } catch (error) {
       show(paragraph(`The dry run failed. ${error.message}`, "answer wrong"));
     }

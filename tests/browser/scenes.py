@@ -22,7 +22,14 @@ def fabrikam(at: datetime) -> Iterator[Json]:
             not_after=ends,
             message="serves it on 17 of 17 new connections in West Europe, 7 of 7 in North Europe.",
             served=[
-                seen(expected, region, gateway="apim-fabrikam-prod", hostname=hostname, connections=n, not_after=ends)
+                seen(
+                    expected,
+                    region,
+                    gateway="apim-fabrikam-prod",
+                    hostname=hostname,
+                    connections=n,
+                    not_after=ends,
+                )
                 for region, n in zip(EUROPE, (17, 7), strict=True)
             ],
         )
@@ -36,12 +43,11 @@ def contoso(at: datetime) -> Iterator[Json]:
         ("shop.contoso.com", "Proxy", 7),
         ("developer.contoso.com", "DeveloperPortal", 0),
     ):
-        common = {"hostname": hostname, "not_after": ends}
-        before = {"hostname": hostname, "not_after": at + timedelta(days=21)}
+        before = at + timedelta(days=21)
         groups = [
-            seen(new, "West Europe", connections=met, of=7, **common) if met else None,
-            seen(old, "West Europe", connections=7 - met, of=7, **before) if met < 7 else None,
-            seen(old, "North Europe", connections=1, **before),
+            seen(new, hostname=hostname, connections=met, of=7, not_after=ends) if met else None,
+            seen(old, hostname=hostname, connections=7 - met, of=7, not_after=before) if met < 7 else None,
+            seen(old, "North Europe", hostname=hostname, connections=1, not_after=before),
         ]
         yield verdict(
             hostname,
@@ -77,15 +83,20 @@ def woodgrove(at: datetime) -> Iterator[Json]:
         "STALE",
         "SyncOverdue",
         f"should serve {leaf('login')[:10]}… (version 3f09…) but it serves an old version on 7 of 7 new"
-        " connections in West Europe. 2 sync(s) asked for, the last 02:12 UTC (accepted), have not changed that."
-        " Check the portal's sync logs, and that the gateway's identity (system-assigned) may read the secret"
-        " (Key Vault Secrets User).",
+        " connections in West Europe. 2 sync(s) asked for, the last 02:12 UTC (accepted), have not changed"
+        " that. Check the portal's sync logs, and that the gateway's identity (system-assigned) may read the"
+        " secret (Key Vault Secrets User).",
         gateway="apim-woodgrove",
         group="rg-payments",
         certificate="login",
         drift=True,
         served=[
-            seen(leaf("old login"), gateway="apim-woodgrove", hostname="login.woodgrove.com", not_after=at + timedelta(days=4))
+            seen(
+                leaf("old login"),
+                gateway="apim-woodgrove",
+                hostname="login.woodgrove.com",
+                not_after=at + timedelta(days=4),
+            )
         ],
     )
     yield verdict(
@@ -122,27 +133,39 @@ def history(at: datetime) -> Iterator[Json]:
     ):
         group = {"apim-fabrikam-prod": "rg-fabrikam"}.get(gateway, "rg-payments")
         yield rotation(
-            0.1, 0.2, minutes - 9, minutes,
-            gateway=gateway, group=group, certificate=name, version=f"v-{name}",
-            created=at - timedelta(days=days), caught_by=caught_by,
+            0.1,
+            0.2,
+            minutes - 9,
+            minutes,
+            gateway=gateway,
+            group=group,
+            certificate=name,
+            version=f"v-{name}",
+            created=at - timedelta(days=days),
+            caught_by=caught_by,
         )
 
 
 def three_in_the_morning(at: datetime) -> Json:
     """Everything at once: blocked, drifting, unknown, rotating, well."""
+    waits = (
+        "apim-woodgrove (login.woodgrove.com): 2 sync(s) asked for, the last answer was accepted; the next is"
+        " due 04:12 UTC."
+    )
     return view(
-        *woodgrove(at), *contoso(at), *fabrikam(at),
+        *woodgrove(at),
+        *contoso(at),
+        *fabrikam(at),
         as_of=at - timedelta(minutes=2),
         rotations=[rotation(0.05, 0.1, 17, created=at - timedelta(minutes=19)), *history(at)],
-        decisions=[
-            decision("NotDue", "apim-woodgrove (login.woodgrove.com): 2 sync(s) asked for, the last answer was accepted; the next is due 04:12 UTC.", gateway="apim-woodgrove", group="rg-payments"),
-        ],
-    )  # fmt: skip
+        decisions=[decision("NotDue", waits, gateway="apim-woodgrove", group="rg-payments")],
+    )
 
 
 def monday(at: datetime) -> Json:
     """All is well."""
-    return view(*fabrikam(at), verdict(not_after=at + timedelta(days=71)), as_of=at - timedelta(minutes=1), rotations=history(at))
+    contoso_com = verdict(not_after=at + timedelta(days=71))
+    return view(*fabrikam(at), contoso_com, as_of=at - timedelta(minutes=1), rotations=history(at))
 
 
 def observing(at: datetime) -> Json:
@@ -151,16 +174,23 @@ def observing(at: datetime) -> Json:
         "api.contoso.com",
         "STALE",
         "ServesOldVersion",
-        "should serve a newer version, but it serves an old one on 7 of 7 new connections in West Europe. A sync is needed.",
+        f"should serve {leaf('contoso-com')[:10]}… (version 7e61…) but it serves an old version on 7 of 7 new"
+        " connections in West Europe. A sync is needed.",
         served=[seen(leaf("old"), not_after=at + timedelta(days=9))],
     )
+    needed = "apim-contoso (api.contoso.com): a sync is needed, but this pass only observes."
+    hidden = (
+        "Subscription 11111111-2222-3333-4444-555555555555 could not be listed (403 AuthorizationFailed)."
+        " Check that the app's identity has the Reader role there."
+    )
     return view(
-        stale, *fabrikam(at),
+        stale,
+        *fabrikam(at),
         mode="observe",
         as_of=at - timedelta(minutes=3),
-        decisions=[decision("ObserveOnly", "apim-contoso (api.contoso.com): a sync is needed, but this pass only observes.")],
-        problems=["Subscription 11111111-2222-3333-4444-555555555555 could not be listed (403 AuthorizationFailed). Check that the app's identity has the Reader role there."],
-    )  # fmt: skip
+        decisions=[decision("ObserveOnly", needed)],
+        problems=[hidden],
+    )
 
 
 def two_thousand(at: datetime) -> Json:
@@ -168,12 +198,24 @@ def two_thousand(at: datetime) -> Json:
     verdicts = []
     for number in range(2000):
         gateway, hostname = f"apim-{number // 25:03}", f"api-{number:04}.contoso.com"
-        state = {77: ("BLOCKED", "VersionDisabled"), 1500: ("STALE", "ServesOldVersion"), 600: ("UNKNOWN", "ProbeFailed")}
+        state = {
+            77: ("BLOCKED", "VersionDisabled"),
+            1500: ("STALE", "ServesOldVersion"),
+            600: ("UNKNOWN", "ProbeFailed"),
+        }
         status, reason = state.get(number, ("IN_SYNC", "Served"))
         served = [failed()] if status == "UNKNOWN" else None
         ends = at + timedelta(days=18 + number * 7 % 97)
         verdicts.append(
-            verdict(hostname, status, reason, gateway=gateway, certificate=f"cert-{number // 5}", served=served, not_after=ends)
+            verdict(
+                hostname,
+                status,
+                reason,
+                gateway=gateway,
+                certificate=f"cert-{number // 5}",
+                served=served,
+                not_after=ends,
+            )
         )
     return view(*verdicts, as_of=at - timedelta(minutes=1))
 
@@ -196,7 +238,17 @@ def hostile(at: datetime) -> Json:
         f"serves {subject}",
         gateway=f"apim-\"'><svg onload=alert(1)>{backwards}",
         served=[
-            seen(leaf("x"), f"{image}", subject=subject, issuer=subject, serial="'; drop", names=[script, "a" * 4000], host="$(reboot)", sni="`id`;'\"", not_after=at),
+            seen(
+                leaf("x"),
+                f"{image}",
+                subject=subject,
+                issuer=subject,
+                serial="'; drop",
+                names=[script, "a" * 4000],
+                host="$(reboot)",
+                sni="`id`;'\"",
+                not_after=at,
+            ),
         ],
         key_vault_id=f"https://kv.vault.azure.net/secrets/{script}",
         gateway_id=gateway_id("x\"'><script>alert(1)</script>"),

@@ -111,7 +111,9 @@ def rotation(
     caught_by: str = "event",
 ) -> Json:
     """A rotation; `steps` are the minutes after t0 of t1, t2, t3 and t4, as far as they have come."""
-    reached = [created + timedelta(minutes=m) if m is not None else None for m in (*steps, None, None, None, None)]
+    reached = [
+        created + timedelta(minutes=m) if m is not None else None for m in (*steps, None, None, None, None)
+    ]
     noticed, synced, first_served, proven = (at.isoformat() if at else None for at in reached[:4])
     return {
         "gateway": gateway,
