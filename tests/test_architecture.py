@@ -14,7 +14,7 @@ WITH_SDKS = ("rotation/app.py", "rotation/clients/", "rotation/gateways/")
 PURE = {
     f"rotation/{name}.py"
     for name in ("model", "verdict", "plan", "brakes", "inventory", "events", "api", "report", "telemetry")
-}
+} | {f"rotation/web/{name}.py" for name in ("words", "fleet", "calendar")}
 IMPURE = (
     *("asyncio", "io", "os", "pathlib", "random", "secrets", "socket", "ssl", "subprocess", "tempfile"),
     *("threading", "time", "urllib.request", "uuid"),
@@ -22,7 +22,7 @@ IMPURE = (
 SOCKETS = {"http.client", "socket", "sqlite3", "ssl", "urllib.request"}
 LAZY = (
     *("aiohttp", "azure.core", "azure.data", "azure.eventgrid", "azure.identity", "azure.keyvault"),
-    *("azure.mgmt", "azure.mgmt.apimanagement", "azure.monitor", "cryptography", "opentelemetry"),
+    *("azure.mgmt", "azure.mgmt.apimanagement", "azure.monitor", "cryptography", "jinja2", "opentelemetry"),
 )
 
 
@@ -116,7 +116,8 @@ def test_what_decides_is_pure(path: str) -> None:
     ours = {
         n
         for n in imports(tree)
-        if n.startswith("rotation.") and f"{'/'.join(n.split('.')[:2])}.py" not in PURE
+        if n.startswith("rotation.")
+        and not {f"{'/'.join(n.split('.')[:depth])}.py" for depth in (2, 3)} & PURE
     }
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     clocks = {

@@ -1,5 +1,6 @@
 """The JSON of /api/status as the page shows it: judged as a whole, sorted, searched, grouped. Pure."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -307,6 +308,11 @@ class Gateway:
         if not self.decision or self.decision["choice"] == Choice.NOTHING_STALE:
             return ""
         return str(self.decision["message"])
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words: the kind's own name, taken apart."""
+        return re.sub("(?<=[a-z])(?=[A-Z])", " ", str(self.verdict["gateway_kind"])).replace("Api ", "API ")
 
     @property
     def group(self) -> str:

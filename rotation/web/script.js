@@ -48,6 +48,7 @@
   // --- Freshness: ask for the page again, and exchange the parts that say something else.
 
   let tag = null;
+  let asking = false;
 
   const withKey = (headers) => (code ? { ...headers, "x-functions-key": code } : headers);
 
@@ -92,7 +93,8 @@
   const selecting = () => !getSelection().isCollapsed;
 
   const refresh = async () => {
-    if (document.hidden || selecting()) return;
+    if (asking || document.hidden || selecting()) return;
+    asking = true;
     try {
       const fresh = await ask();
       if (fresh && !sameParts(fresh)) location.reload();
@@ -103,6 +105,7 @@
       live.classList.add("lost");
       live.textContent = `Not live: the app does not answer (${error.message}). What is shown gets old.`;
     }
+    asking = false;
     tick();
   };
 
@@ -164,7 +167,7 @@
   };
 
   const TITLES = {
-    ObserveOnly: "A sync is needed.",
+    ObserveOnly: "Dry run: a sync is needed. Nothing has been sent yet.",
     NothingStale: "Dry run: nothing is stale, so a sync would change nothing.",
   };
   const COVERS = "A sync makes the gateway read all its certificates from Key Vault again. It takes 15 to 45 minutes.";

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from sandbox.world import World
 from tests.browser.views import Json
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request
+    from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 TEN_SECONDS = 10_000
@@ -116,6 +117,8 @@ def expect(locator: "Locator") -> Any:  # noqa: ANN401 - playwright does not exp
     return expectation(locator)
 
 
-def look_again(page: "Page") -> None:
-    """Let the page's ten seconds pass."""
-    page.clock.run_for(TEN_SECONDS)
+def look_again(page: "Page") -> "Response":
+    """Let the page's ten seconds pass, and wait for the answer that it gets."""
+    with page.expect_response(re.compile("/api/page$")) as answer:
+        page.clock.run_for(TEN_SECONDS)
+    return answer.value

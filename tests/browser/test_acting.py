@@ -69,7 +69,7 @@ def test_a_resync_shows_its_dry_run_acts_once_and_is_watched_until_it_is_served(
         button.focus()
         page.keyboard.press("Enter")
         dialog = page.get_by_role("dialog", name="Resync apim-contoso")
-        expect(dialog).to_contain_text("A sync is needed.")
+        expect(dialog).to_contain_text("a sync is needed. Nothing has been sent yet.")
         expect(dialog).to_contain_text("0 of 8 connections on ")
         assert [] == service.syncs
 
@@ -82,7 +82,8 @@ def test_a_resync_shows_its_dry_run_acts_once_and_is_watched_until_it_is_served(
 
         world.clock.advance(timedelta(minutes=19))
         page.clock.run_for(WATCH)
-        expect(dialog).to_contain_text(", again in 15 s.")
+        expect(dialog.locator("progress")).not_to_have_attribute("value", "0")
+        expect(dialog).to_contain_text("developer.contoso.com7 of 7 connections")
         world.clock.advance(timedelta(minutes=30))
         page.clock.run_for(WATCH)
         expect(dialog).to_contain_text("Every connection meets the expected certificate.")
@@ -124,7 +125,7 @@ def test_in_observe_mode_the_dry_run_is_all_there_is(visitor: Visitor) -> None:
         expect(page.locator("#notices")).to_contain_text("Observe mode.")
         page.get_by_role("button", name="Resync…").click()
         dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text("A sync is needed.")
+        expect(dialog).to_contain_text("a sync is needed. Nothing has been sent yet.")
         expect(dialog).to_contain_text("will not sync")
         expect(dialog.get_by_role("button")).to_have_text(["Close"])
         assert [] == [r for r in service.world.requests if r.server == Server.ARM and r.method != "GET"]

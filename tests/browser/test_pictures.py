@@ -50,7 +50,7 @@ def test_the_dry_run_of_a_resync_is_pictured(visitor: Visitor) -> None:
         service.world.vaults["kv-contoso"].certificates["contoso-com"].renew()
         page = visitor.visit(stage)
         page.get_by_role("button", name="Resync…").click()
-        expect(page.get_by_role("dialog")).to_contain_text("A sync is needed.")
+        expect(page.get_by_role("dialog")).to_contain_text("a sync is needed. Nothing has been sent yet.")
         picture = page.screenshot(path=IMAGES / "page-resync.png", animations="disabled")
 
     assert len(picture) > 10_000
