@@ -99,5 +99,5 @@ def _left(days: int) -> float:
 def _ticks(today: date) -> tuple[Tick, ...]:
     """Today, and the first of each month that is not too near to it."""
     days = (today + timedelta(days=n) for n in range(14, DAYS - 3))
-    firsts = (Tick(_left((day - today).days), f"{day:%-d %b}") for day in days if day.day == 1)
+    firsts = (Tick(_left((day - today).days), f"{day.day} {day:%b}") for day in days if day.day == 1)
     return Tick(_left(0), "today"), *firsts

@@ -199,6 +199,7 @@
   };
 
   const resync = async (fields) => {
+    document.getElementById("resync-close").focus(); // a button that is disabled loses the focus to nowhere
     act.disabled = true;
     try {
       const report = await post(fields);

@@ -122,3 +122,16 @@ def look_again(page: "Page") -> "Response":
     with page.expect_response(re.compile("/api/page$")) as answer:
         page.clock.run_for(TEN_SECONDS)
     return answer.value
+
+
+def complaints_of_axe(page: "Page") -> list[str]:
+    """What axe finds that is worse than minor; skips the test where there is no axe."""
+    if not (path := os.environ.get("AXE")):
+        pytest.skip("set AXE to the path of axe.min.js (npm install --prefix .axe axe-core)")
+    page.evaluate(Path(path).read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    return [
+        f"{each['impact']} {each['id']}: {[node['html'][:120] for node in each['nodes'][:3]]}"
+        for each in found
+        if each["impact"] != "minor"
+    ]

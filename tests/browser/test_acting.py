@@ -8,7 +8,7 @@ import pytest
 from sandbox.demo import contoso
 from sandbox.stage import Stage
 from sandbox.world import Hostname, Server, World
-from tests.browser.conftest import Visitor, expect, look_again
+from tests.browser.conftest import Visitor, complaints_of_axe, expect, look_again
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -38,6 +38,11 @@ def test_a_rotation_is_watched_from_the_renewal_to_its_proof(visitor: Visitor) -
         stage.settle()
         stage.pass_time(5)
         headline(page, "2 of 3 hostnames are on their way to a new certificate.")
+        step = page.locator("[aria-current=step] .step")
+        expect(page.get_by_role("heading", name="Rotating")).to_have_text(
+            "Rotating contoso-com on apim-contoso"
+        )
+        expect(step).to_have_text("First served")
         row = page.locator(".hostname", has_text="api.contoso.com")
         expect(row).to_contain_text("ServiceUpdating")
         expect(row.locator(".region")).to_have_text(["West Europe 0 of 7", "North Europe 0 of 1"])
@@ -47,12 +52,16 @@ def test_a_rotation_is_watched_from_the_renewal_to_its_proof(visitor: Visitor) -
         stage.pass_time(5)
         look_again(page)
         expect(row).to_contain_text("PartlyServed")
+        expect(step).to_have_text("Proven everywhere")
 
         for _ in range(3):
             stage.pass_time(5)
         headline(page, "All is well. All 2 hostnames serve the newest certificate.")
-        expect(row.locator(".region")).to_have_text(["West Europe 7 of 7", "North Europe 1 of 1"])
+        expect(row.locator(".region.tone-good")).to_have_count(2)
         expect(row.locator(".thumbprint code")).to_have_text([f"{new[:10]}…"])
+        expect(step).to_have_count(0)
+        expect(page.locator(".gateway")).to_contain_text("served in 30 min, caught by event")
+        expect(page.locator("#history tbody tr")).to_have_count(1)
         row.locator(".proof summary").click()
         expect(row.locator(".proof")).to_contain_text(new)
 
@@ -115,6 +124,27 @@ def test_a_resync_of_what_is_in_sync_is_offered_as_what_it_is(visitor: Visitor) 
         assert 1 == len(service.syncs)
 
 
+def test_axe_has_nothing_serious_to_say_about_the_dialog(visitor: Visitor) -> None:
+    """Before the sync and while it is watched."""
+    service = contoso()
+    with Stage(service.world, schema=None) as stage:
+        stage.tick()
+        service.world.vaults["kv-contoso"].certificates["contoso-com"].renew()
+        page = visitor.visit(stage, clock=False)
+        page.get_by_role("button", name="Resync…").click()
+        act = page.get_by_role("button", name="Sync now")
+        expect(act).to_be_visible()
+        before = complaints_of_axe(page)
+        act.click()
+        expect(page.get_by_role("dialog").locator("progress")).to_be_visible()
+        expect(page.get_by_role("button", name="Close")).to_be_focused()
+
+        after = complaints_of_axe(page)
+        page.close()
+
+    assert [] == before + after
+
+
 def test_in_observe_mode_the_dry_run_is_all_there_is(visitor: Visitor) -> None:
     """Said on the page and in the dialog; no button that would disappoint."""
     service = contoso()
@@ -145,6 +175,26 @@ def test_what_holds_a_sync_back_is_told_instead_of_a_button(visitor: Visitor) ->
         expect(dialog).to_contain_text("no sync would be sent now")
         expect(dialog).to_contain_text("the tag rotation-pause holds it")
         expect(dialog.get_by_role("button")).to_have_text(["Close"])
+
+
+def test_the_kill_switch_is_said_on_the_page_and_in_the_dry_run(visitor: Visitor) -> None:
+    """Who pauses, when and why; gone as soon as it is turned off."""
+    service = contoso()
+    with Stage(service.world, schema=None) as stage:
+        stage.tick()
+        service.world.vaults["kv-contoso"].certificates["contoso-com"].renew()
+        paused = stage.host.request("POST", "/api/pause", json={"reason": "CHG-1234"}, key="function")
+        assert 200 == paused.status
+        page = visitor.visit(stage)
+        expect(page.locator("#notices")).to_contain_text("Syncs are paused since ")
+        expect(page.locator("#notices")).to_contain_text("“CHG-1234”")
+        page.get_by_role("button", name="Resync…").click()
+        expect(page.get_by_role("dialog")).to_contain_text("all syncs are paused")
+        expect(page.get_by_role("dialog").get_by_role("button")).to_have_text(["Close"])
+
+        stage.host.request("POST", "/api/resume", key="function")
+        look_again(page)
+        expect(page.locator("#notices")).to_be_empty()
 
 
 def test_what_is_under_way_is_watched_and_not_started_again(visitor: Visitor) -> None:
