@@ -239,6 +239,7 @@ class ProbeFault(StrEnum):
     NOT_TLS = "not TLS"
     ALERT = "TLS alert"
     PROTOCOL = "TLS protocol error"
+    OUT_OF_TIME = "out of time"
 
 
 @dataclass(frozen=True, slots=True)
