@@ -23,13 +23,13 @@ from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from errno import EMFILE, ENFILE
-from functools import partial
+from functools import lru_cache, partial
 from itertools import takewhile
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from rotation.clients.x509 import describe
 from rotation.model import Endpoint, Observation, ProbeFailure, ProbeFault, ServedCertificate, clean
@@ -45,6 +45,8 @@ SOCKETS_ON_TRIAL = 4
 NAMES_AT_ONCE = 32
 CALLS_AT_ONCE = 64
 LARGEST_FLIGHT = 256 * 1024
+LEAVES_REMEMBERED = 4096
+"""Leaves that are parsed once: the next pass, and the next connection, mostly meets the same."""
 
 _NAME = re.compile(
     r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)+"
@@ -211,11 +213,11 @@ class _Connection:
         except ssl.SSLWantReadError:
             # A leaf without a reply to send is TLS 1.3 before CertificateVerify: its key is not proven yet.
             if reply := self.outgoing.read():
-                if leaf := _leaf(self.tls):
+                if leaf := _presented(self.tls):
                     return leaf
                 self.sock.sendall(reply)
             return b""
-        return _leaf(self.tls)
+        return self.tls.getpeercert(binary_form=True) or b""
 
 
 @dataclass(slots=True, eq=False)
@@ -473,24 +475,50 @@ class _Call:
         self._line_up(place)
 
 
-def _leaf(tls: ssl.SSLObject) -> bytes:
-    """What the peer has presented, if anything; before Python 3.13 only the object inside tells it."""
+def _presented(tls: ssl.SSLObject) -> bytes:
+    """The leaf that has arrived by now, if any; before Python 3.13 only the object inside tells it."""
     inner: Any = tls if hasattr(tls, "get_unverified_chain") else tls._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
     chain = inner.get_unverified_chain() or [b""]
     return bytes(chain[0]) if isinstance(chain[0], bytes) else bytes(chain[0].public_bytes(2))  # 2 is DER
 
 
 def _served(connection: _Connection, der: bytes) -> ServedCertificate:
-    leaf = describe(der)
     host, port = connection.place.address
+    leaf = _describe(der)
     return ServedCertificate(
         endpoint=connection.job.endpoint,
-        thumbprint=hashlib.sha1(der).hexdigest().upper(),  # noqa: S324 - Azure's identity for a leaf, not trust
-        sha256=hashlib.sha256(der).hexdigest().upper(),
+        thumbprint=leaf.thumbprint,
+        sha256=leaf.sha256,
         address=f"{host}:{port}",
         # Left before the end there is no version yet, and that happens in TLS 1.2 only.
         tls_version=connection.tls.version() or "TLSv1.2",
         distrust=connection.job.distrust,
+        not_after=leaf.not_after,
+        names=leaf.names,
+        subject=leaf.subject,
+        issuer=leaf.issuer,
+        serial=leaf.serial,
+    )
+
+
+class _Leaf(NamedTuple):
+    """What is told of a leaf, wherever and by whomever it is served."""
+
+    thumbprint: str
+    sha256: str
+    not_after: datetime | None
+    names: tuple[str, ...]
+    subject: str
+    issuer: str
+    serial: str
+
+
+@lru_cache(LEAVES_REMEMBERED)
+def _describe(der: bytes) -> _Leaf:
+    leaf = describe(der)
+    return _Leaf(
+        thumbprint=hashlib.sha1(der).hexdigest().upper(),  # noqa: S324 - Azure's identity for a leaf, not trust
+        sha256=hashlib.sha256(der).hexdigest().upper(),
         not_after=leaf.not_after,
         names=leaf.names,
         subject=leaf.subject,

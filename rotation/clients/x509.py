@@ -4,8 +4,7 @@ A hostile certificate must not stop a verdict: each field that cannot be read is
 when it is asked for: to describe ten thousand leaves in full would cost a tenth of their handshakes.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -27,9 +26,10 @@ _WARNING_FILTERS = Lock()
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """The readable part of a certificate; None and empty where it was not."""
+    """The readable part of a certificate; None and empty where it was not. `serial` is in upper-case hex."""
 
     certificate: "Certificate | None"
+    serial: str
 
     @property
     def not_before(self) -> datetime | None:
@@ -57,12 +57,6 @@ class Leaf:
         return self._read(lambda certificate: clean(certificate.issuer.rfc4514_string()), "unreadable")
 
     @property
-    def serial(self) -> str:
-        """In upper-case hex."""
-        with _no_warnings():
-            return self._read(lambda certificate: f"{certificate.serial_number:X}", "unreadable")
-
-    @property
     def self_signed(self) -> bool:
         """Whether it names itself as its issuer."""
         return self._read(lambda certificate: certificate.issuer == certificate.subject, otherwise=False)
@@ -81,26 +75,20 @@ class Leaf:
             return otherwise
 
 
-UNREADABLE = Leaf(None)
+UNREADABLE = Leaf(None, "unreadable")
 
 
 def describe(der: bytes) -> Leaf:
     """Read a DER certificate as far as it can be read."""
     from cryptography import x509
 
-    with _no_warnings():
+    with _WARNING_FILTERS, catch_warnings():
+        simplefilter("ignore")  # a negative serial number is worth a warning to cryptography, not to us
         try:
-            return Leaf(x509.load_der_x509_certificate(der))
+            certificate = x509.load_der_x509_certificate(der)
+            return Leaf(certificate, f"{certificate.serial_number:X}")
         except ValueError:
             return UNREADABLE
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """A negative serial number is worth a warning to cryptography, not to us."""
-    with _WARNING_FILTERS, catch_warnings():
-        simplefilter("ignore")
-        yield
 
 
 def _names(certificate: "Certificate") -> tuple[str, ...]:
