@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured in one run on one machine. docs/performance.md keeps what they said and when."""
+"""Benchmarks: ratios measured in one run on one machine. docs/performance.md keeps them."""

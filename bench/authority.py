@@ -19,7 +19,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """Files: the root to trust, for each name the chain with its key. The hashes of each leaf: SHA-1, SHA-256."""
+    """Files: the root to trust, the chain and key of each name. And the SHA-1 and SHA-256 of each leaf."""
 
     root: Path
     chains: dict[str, Path]

@@ -56,7 +56,10 @@ def probe(context: ssl.SSLContext) -> Engine:
         routes = {(f"{address}.test", port): (address, port) for _, address, port in targets}
         endpoints = [Endpoint(name, "bench", f"{address}.test", port) for name, address, port in targets]
         seen = await TlsProbe(context, routes, PATIENCE)(endpoints)
-        assert all(isinstance(each, ProbeFailure) or not each.distrust for each in seen) or not context.check_hostname
+        assert (
+            all(isinstance(each, ProbeFailure) or not each.distrust for each in seen)
+            or not context.check_hostname
+        )
         return [each.thumbprint if isinstance(each, ServedCertificate) else each.fault for each in seen]
 
     return engine

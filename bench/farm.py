@@ -1,9 +1,9 @@
-"""A TLS server in a process of its own: a leaf for each name, on many addresses of loopback, as far away as told.
+"""A TLS server in a process of its own: a leaf for each name, on many addresses, as far away as told.
 
     python -m bench.farm FOLDER LEAVES KEY RTT_MS TLS
 
-Writes one line of JSON when it listens, and is to be terminated. Distance is made here, because
-loopback has none: the first flight leaves two round trips after the connection (one was TCP's), the others one.
+Writes one line of JSON when it listens, and is to be terminated. Distance is made here, because loopback has
+none: the first flight leaves two round trips after the connection (one was TCP's), the others one.
 To answer requests is part of it: some peers send one.
 """
 
@@ -63,15 +63,19 @@ def running(leaves: int, key: str, rtt: float, tls: str = "any") -> Iterator[Far
     with tempfile.TemporaryDirectory(prefix="bench-farm-") as folder:
         command = [sys.executable, "-m", "bench.farm", folder, str(leaves), key, str(rtt), tls]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
         try:
-            assert process.stdout
             ready = json.loads(process.stdout.readline())
-            yield Farm(process, Path(ready["root"]), ready["port"], {n: (a, b) for n, (a, b) in ready["hashes"].items()})
+            yield Farm(
+                process,
+                Path(ready["root"]),
+                ready["port"],
+                {n: (a, b) for n, (a, b) in ready["hashes"].items()},
+            )
         finally:
             process.terminate()
             process.wait(10)
-            if process.stdout:
-                process.stdout.close()
+            process.stdout.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -171,22 +175,17 @@ def main(folder: str, leaves: str, key: str, rtt: str, tls: str) -> None:
     issued = issue(Path(folder), [f"api-{n}.bench.test" for n in range(int(leaves))], key)
     contexts: dict[str, ssl.SSLContext] = {}
 
-    def context(name: str) -> ssl.SSLContext:
-        if name not in contexts:
-            made = contexts[name] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            made.minimum_version = ssl.TLSVersion.TLSv1_2
-            if tls == "1.2":
-                made.maximum_version = ssl.TLSVersion.TLSv1_2
-            made.load_cert_chain(issued.chains[name])
-        return contexts[name]
+    for name, chain in issued.chains.items():
+        made = contexts[name] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls == "1.2":
+            made.maximum_version = ssl.TLSVersion.TLSv1_2
+        made.load_cert_chain(chain)
+    front = next(iter(contexts.values()))
 
     def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        connection.context = context(name or "")
+        connection.context = contexts.get(name or "", front)
 
-    names = list(issued.chains)
-    for name in names:
-        context(name)
-    front = contexts[names[0]]
     front.sni_callback = choose
     server = _Server(front, float(rtt) / 1000)
     port = server.listen()

@@ -1,23 +1,23 @@
 """Probing: what a handshake with every endpoint costs here, and what it costs others in the same run.
 
-    python -m bench.probe [--endpoints N ...] [--rtt MS ...] [--key ecdsa|rsa ...] [--rounds N] [--json FILE] [--quick]
+    python -m bench.probe [--endpoints N ...] [--rtt MS ...] [--key ecdsa|rsa ...] [--rounds N] [--latency]
+                          [--json FILE] [--quick] [--blackbox PATH] [--sslyze PATH]
 
-Engines take turns, in reverse order every other round; of each the round with the least CPU time counts and that
-with the least wall time, because what else runs on the machine can only add. The exit code speaks of thumbprints
-only: 1 where one was wrong, or where the product did not read one.
+Engines take turns, in reverse order every other round; of each the least CPU time counts and the least wall
+time, because what else runs on the machine can only add. The exit code speaks of thumbprints only: 1 where
+one was wrong, or where the product did not read one.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.farm import Target, running
 from bench.machine import describe
-from bench.peers import Measure, Peer, Tools, available, engine, tools
+from bench.peers import Measure, Peer, available, engine, tools
 from bench.report import table, targets_of
 
 IN_FLIGHT = 256
@@ -28,7 +28,7 @@ OURS = ("probe", "again", "unverified", "timed")
 
 
 def ours() -> dict[str, Peer]:
-    """The engine of the product, as it is, in its second pass, without verification, and with a clock in it."""
+    """The product: as it is, in its second pass, without verification, and with a clock in it."""
     return {name: engine(name) for name in OURS}
 
 
@@ -57,7 +57,14 @@ def race(
                 seen = judge(peers[name](farm, sample, in_flight), sample)
                 engines[name] = best(engines[name], seen) if name in engines else seen
     print(file=sys.stderr)
-    setup = {"endpoints": endpoints, "rtt": rtt, "key": key, "tls": tls, "in_flight": in_flight, "rounds": rounds}
+    setup = {
+        "endpoints": endpoints,
+        "rtt": rtt,
+        "key": key,
+        "tls": tls,
+        "in_flight": in_flight,
+        "rounds": rounds,
+    }
     return {**setup, "addresses": addresses, "engines": engines}
 
 
@@ -81,12 +88,17 @@ def judge(measure: Measure, targets: Sequence[Target]) -> dict[str, float]:
 
 def best(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
     """The least of each cost; but of thumbprints the worst."""
-    return {name: (min if name == "right" or name not in {"wrong", "missing"} else max)(one[name], other[name]) for name in one}
+    return {
+        name: (min if name == "right" or name not in {"wrong", "missing"} else max)(one[name], other[name])
+        for name in one
+    }
 
 
 def main() -> int:
     """Run what the arguments say; 1 where a thumbprint was wrong or the product missed one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--endpoints", type=int, nargs="+", default=[1000])
     parser.add_argument("--rtt", type=float, nargs="+", default=[0.0], help="milliseconds")
     parser.add_argument("--key", nargs="+", choices=["ecdsa", "rsa"], default=["ecdsa"])

@@ -72,7 +72,9 @@ def tools(blackbox: str, sslyze: str) -> Iterator[Tools]:
         program = found.folder / "probe"
         source = str(HERE / "probe.c")
         built = compiler and subprocess.run(
-            [compiler, "-O2", "-o", str(program), source, "-lssl", "-lcrypto"], capture_output=True, check=False
+            [compiler, "-O2", "-o", str(program), source, "-lssl", "-lcrypto"],
+            capture_output=True,
+            check=False,
         )
         if built and not built.returncode:
             found.paths["c"] = str(program)
@@ -87,7 +89,9 @@ def engine(name: str) -> Peer:
     def run(farm: Farm, targets: Sequence[Target], in_flight: int) -> Measure:
         command = [sys.executable, "-m", "bench.engine", name, str(farm.root), str(in_flight)]
         asked = json.dumps([(target.name, target.address, target.port) for target in targets])
-        ran = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        ran = subprocess.run(
+            command, input=asked, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         if ran.returncode:
             raise RuntimeError(f"{name}: {ran.stderr[-2000:]}")
         return Measure(**json.loads(ran.stdout))
@@ -117,7 +121,8 @@ def curl(path: str) -> Peer:
         config = "next\n".join(
             f'url = "https://{target.name}:{target.port}/{number}"\n'
             f'connect-to = "{target.name}:{target.port}:{target.address}:{target.port}"\n'
-            f'silent\ncacert = "{farm.root}"\noutput = "/dev/null"\nwrite-out = "== %{{url}}\\n%{{certs}}\\n"\n'
+            f'silent\ncacert = "{farm.root}"\noutput = "/dev/null"\n'
+            'write-out = "== %{url}\\n%{certs}\\n"\n'
             for number, target in enumerate(targets)
         )
         command = [path, "--parallel", "--parallel-immediate", "--parallel-max", str(min(in_flight, 300))]
@@ -160,13 +165,13 @@ def sslyze(path: str) -> Peer:
         command = [path, "--certinfo", f"--json_out={answers}", "--quiet", *places]
         wall, cpu, _ = _spent(command)
         found: dict[str, str] = {}
-        for result in json.loads(answers.read_text())["server_scan_results"]:
-            scan = (result["scan_result"] or {}).get("certificate_info") or {}
+        for server in json.loads(answers.read_text())["server_scan_results"]:
+            scan = (server["scan_result"] or {}).get("certificate_info") or {}
             deployments = (scan.get("result") or {}).get("certificate_deployments") or []
             if deployments:
                 leaf = deployments[0]["received_certificate_chain"][0]
-                found[result["server_location"]["hostname"]] = leaf["fingerprint_sha1"]
-        return Measure(wall, cpu, [_hex(found.get(target.name, "nothing")) for target in targets])
+                found[server["server_location"]["hostname"]] = _hex(leaf["fingerprint_sha1"])
+        return Measure(wall, cpu, [found.get(target.name, "nothing") for target in targets])
 
     return run
 
