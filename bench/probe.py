@@ -88,10 +88,8 @@ def judge(measure: Measure, targets: Sequence[Target]) -> dict[str, float]:
 
 def best(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
     """The least of each cost; but of thumbprints the worst."""
-    return {
-        name: (min if name == "right" or name not in {"wrong", "missing"} else max)(one[name], other[name])
-        for name in one
-    }
+    worst = {"wrong", "missing"}
+    return {name: (max if name in worst else min)(one[name], other[name]) for name in one}
 
 
 def main() -> int:
@@ -124,7 +122,7 @@ def main() -> int:
             print(table(runs[-1]))
         if asked.latency:
             setup = {"endpoints": 1000, "rtt": 30.0, "key": "ecdsa", "rounds": asked.rounds}
-            few = {name: peer for name, peer in fast.items() if name not in {"unverified", "timed"}}
+            few = {name: peer for name, peer in fast.items() if name == "probe" or name not in OURS}
             runs.append(race(few, **setup, tls="1.2", addresses=1, in_flight=32))
             print(table(runs[-1]))
             runs.append(race({"probe": everybody["probe"]}, **setup, addresses=8))

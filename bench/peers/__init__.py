@@ -163,7 +163,7 @@ def sslyze(path: str) -> Peer:
         answers = farm.root.parent / "sslyze.json"
         places = [f"{target.name}:{target.port}{{{target.address}}}" for target in targets]
         command = [path, "--certinfo", f"--json_out={answers}", "--quiet", *places]
-        wall, cpu, _ = _spent(command)
+        wall, cpu, _written = _spent(command)
         found: dict[str, str] = {}
         for server in json.loads(answers.read_text())["server_scan_results"]:
             scan = (server["scan_result"] or {}).get("certificate_info") or {}
