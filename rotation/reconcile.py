@@ -287,7 +287,10 @@ async def _read_gateways(
     rows: Mapping[str, LedgerRow],
     expected: Mapping[CertificateId, Expected],
 ) -> tuple[Sequence[Gateway], list[str]]:
-    """The gateways, those read that may be acted upon, and why others could not be."""
+    """The gateways, those read that may be acted upon, and why others could not be.
+
+    A tag that Resource Graph has not shown yet counts: what turns out to be excluded is left out.
+    """
     forced = work.run.mode is Mode.FORCE
     ranks = {
         g.key: 0 if forced else history.reading_rank(rows.get(g.key), g, expected)
@@ -304,7 +307,7 @@ async def _read_gateways(
     )
     fresh = {key: answer for key, answer in answers.items() if isinstance(answer, Gateway)}
     problems = [answer for answer in answers.values() if isinstance(answer, str)]
-    return [fresh.get(g.key, g) for g in gateways], problems
+    return [now for g in gateways if not (now := fresh.get(g.key, g)).excluded], problems
 
 
 async def _observe(
