@@ -4,7 +4,7 @@
 
 A dead place is a listener on loopback whose queue is full: the kernel drops what arrives, so the timeout is
 a real one of TCP. The settings are the product's own. Exit code 1 where a thumbprint was wrong, a healthy
-endpoint was not read, or a dead one gave another fault than its timeout; never for time.
+endpoint was given up for dead, or a dead one gave another fault than its timeout; never for time.
 """
 
 import argparse
@@ -81,15 +81,21 @@ def look(
 
 
 def _judge(seen: Sequence[Observation], alive: dict[int, str]) -> dict[str, int]:
-    """How many were right, wrong, not read, out of time, and at dead places dialled or only told."""
-    counts = dict.fromkeys(("right", "wrong", "lost", "out_of_time", "dialled", "told", "other"), 0)
+    """How many were right, wrong, late or lost, out of time, and at dead places dialled or only told.
+
+    Late is a healthy endpoint that was dialled and timed out, where farm and client had no CPU: that is time.
+    Lost is one that was given up for dead or gave any other fault: that is wrong.
+    """
+    counts = dict.fromkeys(("right", "wrong", "late", "lost", "out_of_time", "dialled", "told", "other"), 0)
+    timeouts = {ProbeFault.CONNECT_TIMEOUT, ProbeFault.HANDSHAKE_TIMEOUT}
     for number, each in enumerate(seen):
         if isinstance(each, ServedCertificate):
             counts["right" if alive.get(number) == each.thumbprint else "wrong"] += 1
         elif each.fault is ProbeFault.OUT_OF_TIME:
             counts["out_of_time"] += 1
         elif number in alive:
-            counts["lost"] += 1
+            dialled = not each.detail.startswith("not dialled")
+            counts["late" if dialled and each.fault in timeouts else "lost"] += 1
         elif each.fault is ProbeFault.CONNECT_TIMEOUT:
             counts["told" if each.detail.startswith("not dialled") else "dialled"] += 1
         else:

@@ -97,7 +97,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--endpoints", type=int, nargs="+", default=[1000])
+    parser.add_argument("--endpoints", type=int, nargs="*", default=[1000])
     parser.add_argument("--rtt", type=float, nargs="+", default=[0.0], help="milliseconds")
     parser.add_argument("--key", nargs="+", choices=["ecdsa", "rsa"], default=["ecdsa"])
     parser.add_argument("--rounds", type=int, default=3)
@@ -119,7 +119,8 @@ def main() -> int:
             rounds = max(1, min(asked.rounds, 20_000 // endpoints))
             print(f"{endpoints} endpoints, {rtt:g} ms, {key}:", end="", file=sys.stderr)
             runs.append(race(peers, endpoints=endpoints, rtt=rtt, key=key, rounds=rounds))
-            print(table(runs[-1]))
+            print(table(runs[-1]), flush=True)
+            keep(asked.json, found.absent, runs)
         if asked.latency:
             setup = {"endpoints": 1000, "rtt": 30.0, "key": "ecdsa", "rounds": asked.rounds}
             few = {name: peer for name, peer in fast.items() if name == "probe" or name not in OURS}
@@ -127,13 +128,18 @@ def main() -> int:
             print(table(runs[-1]))
             runs.append(race({"probe": everybody["probe"]}, **setup, addresses=8))
             print(table(runs[-1]))
+            keep(asked.json, found.absent, runs)
     for name, remedy in found.absent.items():
         print(f"absent: {name}: {remedy}")
     print(targets_of(runs))
-    if asked.json:
-        result = {**describe(), "absent": found.absent, "runs": runs}
-        asked.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return int(any(spoiled(run) for run in runs))
+
+
+def keep(file: Path | None, absent: Mapping[str, str], runs: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what there is so far: the whole of it takes long."""
+    if file:
+        result = {**describe(), "absent": absent, "runs": runs}
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def spoiled(run: Mapping[str, Any]) -> bool:

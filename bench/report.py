@@ -138,12 +138,12 @@ def dead_table(dead: Mapping[str, Any]) -> str:
     lines = [
         f"**{title}, timeout {dead['timeout_s']} s** (rounds: {dead['rounds']})",
         "",
-        "| dead | wall, s | last healthy answer, s | read | timeouts | told | out of time |",
-        "|---|---|---|---|---|---|---|",
+        "| dead | wall, s | last healthy answer, s | read | late | timeouts | told | out of time |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {run['wall_s']:.1f} | {run['healthy_s']:.1f} | {run['right']:,} | {run['dialled']}"
-        f" | {run['told']} | {run['out_of_time']:,} |"
+        f"| {name} | {run['wall_s']:.1f} | {run['healthy_s']:.1f} | {run['right']:,} | {run['late']}"
+        f" | {run['dialled']} | {run['told']} | {run['out_of_time']:,} |"
         for name, run in runs.items()
     ]
     return "\n".join([*lines, "", _targets(dead_outcomes(dead))])

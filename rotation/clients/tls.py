@@ -85,13 +85,14 @@ class TlsProbe:
 
         Failures are values; what has no result `within` this time is out of time.
         """
+        ends = time.monotonic() + within.total_seconds() if within is not None else math.inf
         call = _Call(
             jobs=[_Job(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)],
             verified=self._context,
             unverified=self._unverified,
             connect_to=self._connect_to,
             timeout=self._timeout,
-            ends=time.monotonic() + within.total_seconds() if within is not None else math.inf,
+            ends=ends,
             sockets=self._sockets,
             resolver=self._resolver,
         )
