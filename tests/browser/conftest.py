@@ -26,9 +26,9 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 TEN_SECONDS = 10_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """One browser for the session."""
+    """One browser for each module: playwright keeps an event loop running as long as it is open."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM:
         pytest.skip("there is no chromium: apt-get install chromium, or set CHROMIUM to its path")
@@ -101,7 +101,7 @@ class Show:
         self.put(scene(datetime.now(UTC)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
     """The app in enforce mode over an empty world; nothing runs but the page."""
     ledger = tmp_path_factory.mktemp("show") / "ledger.sqlite"

@@ -31,6 +31,13 @@ TRIGGERS: dict[str, dict[str, object]] = {
     "status": {"type": "httpTrigger", "route": "status", "methods": ["GET"], "authLevel": "FUNCTION"},
     "pause": {"type": "httpTrigger", "route": "pause", "methods": ["POST"], "authLevel": "FUNCTION"},
     "resume": {"type": "httpTrigger", "route": "resume", "methods": ["POST"], "authLevel": "FUNCTION"},
+    "page": {"type": "httpTrigger", "route": "page", "methods": ["GET"], "authLevel": "FUNCTION"},
+    "page_file": {
+        "type": "httpTrigger",
+        "route": "page/{name}",
+        "methods": ["GET"],
+        "authLevel": "ANONYMOUS",
+    },
     "health": {"type": "httpTrigger", "route": "health", "methods": ["GET"], "authLevel": "ANONYMOUS"},
 }
 
