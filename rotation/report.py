@@ -63,7 +63,7 @@ def gateways_of(written: Mapping[str, Any] | None) -> dict[str, dict[str, object
 
 
 def rotations(rows: Iterable[LedgerRow], written: Mapping[str, Any] | None) -> list[dict[str, object]]:
-    """Those of these rows, the newest first; gateways are named as in the last report, where they stand in it."""
+    """Those of these rows, the newest first; gateways are named as in the last report, if they are in it."""
     known = gateways_of(written)
     found = [
         {
@@ -109,9 +109,7 @@ def remembered(row: LedgerRow, now: datetime) -> dict[str, object]:
     }
 
 
-def operation(
-    written: Mapping[str, Any], rows: Mapping[str, LedgerRow], now: datetime
-) -> dict[str, object]:
+def operation(written: Mapping[str, Any], rows: Mapping[str, LedgerRow], now: datetime) -> dict[str, object]:
     """A run by hand: its report, and what is known of its gateways now.
 
     It is running while a sync that it has asked for may be on its way.
@@ -127,9 +125,7 @@ def operation(
     }
 
 
-def gateway(
-    written: Mapping[str, Any], row: LedgerRow, now: datetime
-) -> dict[str, object]:
+def gateway(written: Mapping[str, Any], row: LedgerRow, now: datetime) -> dict[str, object]:
     """All that is known of one gateway: the last report's part and the ledger's."""
     mine = {
         name: [item for item in written[name] if item["gateway_id"].lower() == row.gateway_key]

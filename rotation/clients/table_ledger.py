@@ -201,7 +201,9 @@ class TableLedger:
         """Keep the report of a run by hand; only the newest stay."""
         with self._failures():
             head = await self._put_parts(f"{_RUN}{run_id}", report)
-            await self._put_report_row((f"{_OPERATION}{run_id}", {**head, "at": f"{self._now().astimezone(UTC):%Y%m%dT%H%M%S.%f}"}))
+            await self._put_report_row(
+                (f"{_OPERATION}{run_id}", {**head, "at": f"{self._now().astimezone(UTC):%Y%m%dT%H%M%S.%f}"})
+            )
             await self._forget_operations()
 
     async def operation(self, run_id: str) -> Mapping[str, object] | None:

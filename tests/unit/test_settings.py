@@ -393,9 +393,9 @@ SIGN_IN: dict[str, tuple[str, str, bool | str]] = {
 
 @pytest.mark.parametrize(("text", "platform", "expected"), SIGN_IN.values(), ids=SIGN_IN)
 def test_people_sign_in_only_where_the_platform_sees_to_it(
-    text: str, platform: str, expected: bool | str, monkeypatch: pytest.MonkeyPatch
+    text: str, platform: str, expected: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Proves that a header of anybody's making never opens a door; the functions are registered by the same."""
+    """Proves that a header of anybody's making opens no door, and that functions are registered so."""
     found = load({**environ(SIGN_IN=text), PLATFORM_SIGN_IN: platform})
     monkeypatch.setenv("ROTATION_SIGN_IN", text)
     monkeypatch.setenv(PLATFORM_SIGN_IN, platform)
