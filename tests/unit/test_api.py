@@ -415,8 +415,13 @@ def test_a_report_is_narrowed_to_the_gateways_that_have_what_is_wanted() -> None
 
 
 ROTATIONS = [
-    {"gateway": "apim-a", "gateway_id": "/s/apim-a", "certificate": f"https://kv/certificates/{name}", **more}
-    for name, more in {"one": {"proven": None}, "two": {"proven": "2026-03-02T10:00:00+00:00"}}.items()
+    {
+        "gateway": "apim-a",
+        "gateway_id": "/s/apim-a",
+        "certificate": f"https://kv/certificates/{name}",
+        "proven": proven,
+    }
+    for name, proven in (("one", None), ("two", "2026-03-02T10:00:00+00:00"))
 ]
 
 ROTATIONS_ASKED: dict[str, tuple[dict[str, str], list[int]]] = {
@@ -545,7 +550,7 @@ def test_no_header_ever_raises_or_opens(header: str) -> None:
     assert refuse_entry("GET", header) is not None
 
 
-DOCUMENT = {"paths": {"/api/resync": {"post": {}}, "/api/gateways/{name}": {"get": {}}}}
+DOCUMENT: dict[str, Any] = {"paths": {"/api/resync": {"post": {}}, "/api/gateways/{name}": {"get": {}}}}
 PLACES: dict[str, tuple[str, str, int, dict[str, str]]] = {
     "a wrong method": ("GET", "/api/resync", 405, {"Allow": "POST"}),
     "a wrong method in another case": ("DELETE", "/api/Resync/", 405, {"Allow": "POST"}),
