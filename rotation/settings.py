@@ -187,7 +187,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings | Mistakes:
         event_queue=reader.take("EVENT_QUEUE", None, _queue),
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
         notices=reader.take("NOTICES", None, _topic),
-        sign_in=reader.take_sign_in(),
+        sign_in=reader.take("SIGN_IN", False, reader.sign_in),  # noqa: FBT003 - the default of a value
         connection_string=reader.take_named(CONNECTION_STRING, None, _connection_string),
         insights_identity=reader.take_named(AUTHENTICATION_STRING, None, _insights_identity),
     )
@@ -207,7 +207,8 @@ def event_queue() -> str | None:
 
 def sign_in() -> bool:
     """Whether people sign in, needed to register the functions; a wrong setting is reported by `load`."""
-    return _Reader(os.environ).take_sign_in()
+    reader = _Reader(os.environ)
+    return reader.take("SIGN_IN", False, reader.sign_in)  # noqa: FBT003 - the default of a value
 
 
 class _Reader:
@@ -239,17 +240,13 @@ class _Reader:
             self.mistakes.append(f"{name}{shown}: {error}")
             return default
 
-    def take_sign_in(self) -> bool:
-        """Off where the platform's authentication is: anybody could then say who he is."""
-
-        def parse(text: str) -> bool:
-            if text.lower() not in {"on", "off"}:
-                raise ValueError("write on (Entra sign-in with app roles) or off (function keys).")
-            if text.lower() == "on" and self.environ.get(PLATFORM_SIGN_IN, "").lower() != "true":
-                raise ValueError("App Service Authentication is off; turn it on first, see docs/http-api.md.")
-            return text.lower() == "on"
-
-        return self.take("SIGN_IN", False, parse)  # noqa: FBT003 - the default of a value, not a flag
+    def sign_in(self, text: str) -> bool:
+        """Not on where the platform's authentication is off: anybody could then say who he is."""
+        if text.lower() not in {"on", "off"}:
+            raise ValueError("write on (Entra sign-in with app roles) or off (function keys).")
+        if text.lower() == "on" and self.environ.get(PLATFORM_SIGN_IN, "").lower() != "true":
+            raise ValueError("App Service Authentication is off; turn it on first, see docs/http-api.md.")
+        return text.lower() == "on"
 
     def refuse_unknown(self) -> None:
         """A variable with our prefix that we do not know is a typing mistake that would go unseen."""
