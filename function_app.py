@@ -285,7 +285,10 @@ async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - 
 @app.function_name("unknown")
 @app.route(route="{*path}")
 async def unknown(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
-    """Everywhere else: a problem in place of the host's empty 404, and 405 where the method is wrong."""
+    """Everywhere else: a problem in place of the host's empty 404, and 405 where the method is wrong.
+
+    The host tries the routes in the order of the functions' names, so that this one must come last.
+    """
     from rotation import api
     from rotation import app as composition
 

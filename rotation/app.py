@@ -63,12 +63,12 @@ class App:
     async def _keep(self, report: Report) -> None:
         """The last report over everything, and what became of a run by hand."""
         everything = report.run.scope == Scope()
-        written = reports.to_json(report)
+        by_hand = report.run.trigger is Trigger.HAND and (everything or report.gateways > 0)
         try:
             if everything:
-                await self.world.ledger.save_report(written)
-            if report.run.trigger is Trigger.HAND and (everything or report.gateways):
-                await self.world.ledger.save_operation(report.run.run_id, written)
+                await self.world.ledger.save_report(reports.to_json(report))
+            if by_hand:
+                await self.world.ledger.save_operation(report.run.run_id, reports.to_json(report))
         except LedgerUnavailableError as error:
             _log.warning("The report could not be kept for the HTTP API: %s", error)
 

@@ -217,6 +217,13 @@ def test_the_document_has_the_functions_that_are_registered_and_no_others() -> N
     assert "{*path}" == triggers["unknown"]["route"]
 
 
+def test_no_function_is_hidden_behind_the_one_that_takes_every_path() -> None:
+    """Azure's host tries routes by function name, newer ones the specific first: in both it comes last."""
+    names = [function["name"].casefold() for function in run_backend("sdk", PROJECT, [])["functions"]]
+
+    assert "unknown" == max(names)
+
+
 def _object(binding: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     loaded: dict[str, Any] = json.loads(binding) if isinstance(binding, str) else binding
     return loaded
@@ -259,6 +266,33 @@ def test_the_document_is_openapi() -> None:
 
     validator = pytest.importorskip("openapi_spec_validator")
     validator.validate(DOCUMENT)
+
+
+def test_the_page_of_the_api_has_what_the_document_has() -> None:
+    """docs/http-api.md names every place, role, field, filter and status, and no other place."""
+    page = (PROJECT / "docs/http-api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z]+) (/api/[^`]+)` \| ([^|]+) \|", page, re.MULTILINE)
+    described = {
+        (method.upper(), path): operation.get("security") == []
+        for path, operations in DOCUMENT["paths"].items()
+        for method, operation in operations.items()
+    }
+    roles = {"GET": f"`{api.Role.READER}`", "POST": f"`{api.Role.OPERATOR}`"}
+    statuses = {
+        status
+        for operations in DOCUMENT["paths"].values()
+        for operation in operations.values()
+        for status in operation["responses"]
+        if status.startswith(("4", "5"))
+    }
+    table = re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE)
+
+    assert {place: "nobody's" if open_ else roles[place[0]] for place, open_ in described.items()} == {
+        (method, path): role.strip() for method, path, role in rows
+    }
+    assert statuses | {"405"} == {status.strip() for cell in table for status in cell.split(",")}
+    for name in (*api._FIELDS, *api.STATUS_FILTERS, *api.ROTATION_FILTERS):
+        assert f"`{name}`" in page, name
 
 
 def principal(*roles: str) -> dict[str, str]:
