@@ -5,6 +5,7 @@ Nothing here decides, and nothing heavy is imported: an idle worker starts like 
 
 import json
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,19 @@ import azure.functions as func
 
 from rotation.events import Envelope
 from rotation.model import Pause, clean
-from rotation.settings import Mistakes, event_queue, schedule
+from rotation.settings import Mistakes, event_queue, schedule, sign_in
 
 if TYPE_CHECKING:
+    from rotation.api import Problem
     from rotation.app import App
 
-app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+SIGN_IN = sign_in()
+"""App Service Authentication then stands in front in place of keys, and `_enter` asks for a role."""
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS if SIGN_IN else func.AuthLevel.FUNCTION)
+
+RETRY_AFTER = "60"
+"""Seconds: API Management takes minutes, and the timer looks every five."""
 
 _log = logging.getLogger("rotation")
 
@@ -98,15 +106,14 @@ async def check_drift(timer: func.TimerRequest, context: func.Context) -> None:
 @app.function_name("resync")
 @app.route(route="resync", methods=["POST"])
 async def resync(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
-    """The same by hand: 202 with the report so far; what follows is to be seen in /api/status."""
+    """The same by hand: 202 with the report so far; what becomes of it is to be seen in /api/operations."""
     from rotation import api, report
-    from rotation.app import current
     from rotation.model import Scope, Trigger
 
     trace_parent = context.trace_context.trace_parent
-    rotation = current()
-    if isinstance(rotation, Mistakes):
-        return _misconfigured(rotation, trace_parent)
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
     asked = api.read_resync(
         req.headers.get("content-type", ""), req.get_body(), rotation.settings.cloud.vault_suffix
     )
@@ -120,9 +127,35 @@ async def resync(req: func.HttpRequest, context: func.Context) -> func.HttpRespo
     if not result.gateways and asked.scope != Scope():
         detail = " ".join((f"No gateway in scope matches {clean(asked.scope)}.", *result.problems))
         return _problem(HTTPStatus.NOT_FOUND, detail, trace_parent)
-    return _json(
-        report.to_json(result), HTTPStatus.ACCEPTED, {"Location": "/api/status", "Retry-After": "60"}
-    )
+    headers = {"Location": f"/api/operations/{result.run.run_id}", "Retry-After": RETRY_AFTER}
+    return _json(report.to_json(result), HTTPStatus.ACCEPTED, headers)
+
+
+@app.function_name("operation")
+@app.route(route="operations/{id}", methods=["GET"])
+async def operation(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """What became of a run by hand: its report, and the present state of its gateways."""
+    from rotation import api, report
+    from rotation.reconcile import LedgerUnavailableError
+
+    trace_parent = context.trace_context.trace_parent
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
+    run_id = api.read_run_id(req.route_params.get("id"))
+    if isinstance(run_id, api.Problem):
+        return _problem(run_id.status, run_id.detail, trace_parent)
+    ledger = rotation.world.ledger
+    try:
+        written = await ledger.operation(run_id)
+        if written is None:
+            detail = f"No run by hand {run_id} is kept; the newest 50 are."
+            return _problem(HTTPStatus.NOT_FOUND, detail, trace_parent)
+        rows = await ledger.read(report.gateways_of(written))
+    except LedgerUnavailableError as error:
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), trace_parent)
+    body = report.operation(written, rows, rotation.world.now())
+    return _fresh(req, body, {"Retry-After": RETRY_AFTER} if body["status"] == "running" else {})
 
 
 @app.function_name("pause")
@@ -130,12 +163,11 @@ async def resync(req: func.HttpRequest, context: func.Context) -> func.HttpRespo
 async def pause(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """The kill switch: from the next pass on nothing is synced, by whatever worker; verdicts go on."""
     from rotation import api
-    from rotation.app import current
 
     trace_parent = context.trace_context.trace_parent
-    rotation = current()
-    if isinstance(rotation, Mistakes):
-        return _misconfigured(rotation, trace_parent)
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
     asked = api.read_pause(req.headers.get("content-type", ""), req.get_body(), rotation.world.now())
     if isinstance(asked, api.Problem):
         return _problem(asked.status, asked.detail, trace_parent)
@@ -144,31 +176,33 @@ async def pause(req: func.HttpRequest, context: func.Context) -> func.HttpRespon
 
 @app.function_name("resume")
 @app.route(route="resume", methods=["POST"])
-async def resume(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
+async def resume(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Turns the kill switch off."""
-    from rotation.app import current
-
-    rotation = current()
-    if isinstance(rotation, Mistakes):
-        return _misconfigured(rotation, context.trace_context.trace_parent)
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
     return await _set_pause(rotation, None, context.trace_context.trace_parent)
 
 
 @app.function_name("status")
 @app.route(route="status", methods=["GET"])
-async def status(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
+async def status(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """The last report over everything, the kill switch, the rotations, and the settings in force."""
-    from rotation.app import current
+    from rotation import api
     from rotation.reconcile import LedgerUnavailableError
 
-    rotation = current()
-    if isinstance(rotation, Mistakes):
-        return _misconfigured(rotation, context.trace_context.trace_parent)
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
+    query = api.read_query(req.params, api.STATUS_FILTERS)
+    if isinstance(query, api.Problem):
+        return _problem(query.status, query.detail, context.trace_context.trace_parent)
     try:
-        view = await _view(rotation)
+        last, paused = await _told(rotation)
     except LedgerUnavailableError as error:
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), context.trace_context.trace_parent)
-    return _json(view, HTTPStatus.OK, {})
+    shown, part = api.narrowed(last, query) if last else (None, None)
+    return _fresh(req, {**_view(rotation, shown, paused), "page": part})
 
 
 @app.function_name("page")
@@ -179,18 +213,19 @@ async def page(req: func.HttpRequest, context: func.Context) -> func.HttpRespons
     from rotation.reconcile import LedgerUnavailableError
     from rotation.web import page as web
 
-    def refuse(sentences: tuple[str, ...]) -> func.HttpResponse:
-        status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    def refuse(status_code: HTTPStatus, sentences: tuple[str, ...]) -> func.HttpResponse:
         operation_id = _operation_id(context.trace_context.trace_parent)
         return _html(web.render_problem(status_code, sentences, operation_id, req.params), status_code)
 
+    if refusal := _refusal(req):
+        return refuse(refusal.status, (refusal.detail,))
     rotation = current()
     if isinstance(rotation, Mistakes):
-        return refuse(rotation.sentences)
+        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, rotation.sentences)
     try:
-        view = await _view(rotation)
+        view = _view(rotation, *await _told(rotation))
     except LedgerUnavailableError as error:
-        return refuse((str(error),))
+        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, (str(error),))
     now = rotation.world.now()
     headers = {"ETag": web.etag(view, now)}
     if req.headers.get("if-none-match") == headers["ETag"]:
@@ -211,11 +246,111 @@ async def page_file(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(body, headers=dict(web.FILE_HEADERS), mimetype=web.FILES[name])
 
 
+@app.function_name("gateway")
+@app.route(route="gateways/{name}", methods=["GET"])
+async def gateway(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """All that is known of one gateway."""
+    from rotation import report
+    from rotation.reconcile import LedgerUnavailableError
+
+    trace_parent = context.trace_context.trace_parent
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
+    name = req.route_params["name"].lower()
+    try:
+        last = await rotation.world.ledger.last_report()
+        keys = [key for key in report.gateways_of(last) if key.rpartition("/")[2] == name]
+        rows = await rotation.world.ledger.read(keys)
+    except LedgerUnavailableError as error:
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), trace_parent)
+    if last is None or not keys:
+        detail = f"The last report over everything has no gateway {clean(name)}."
+        return _problem(HTTPStatus.NOT_FOUND, detail, trace_parent)
+    if len(keys) > 1:
+        detail = f"{len(keys)} gateways have this name; ask GET /api/status?gateway= with an ARM id."
+        return _problem(HTTPStatus.CONFLICT, detail, trace_parent)
+    return _fresh(req, report.gateway(last, rows[keys[0]], rotation.world.now()))
+
+
+@app.function_name("rotations")
+@app.route(route="rotations", methods=["GET"])
+async def rotations(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The latest rotations of every gateway, with t0 to t4, from the ledger: not older than the last pass."""
+    from rotation import api, report
+    from rotation.reconcile import LedgerUnavailableError
+
+    trace_parent = context.trace_context.trace_parent
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
+    query = api.read_query(req.params, api.ROTATION_FILTERS)
+    if isinstance(query, api.Problem):
+        return _problem(query.status, query.detail, trace_parent)
+    ledger = rotation.world.ledger
+    try:
+        rows = await ledger.read(await ledger.known())
+        last = await ledger.last_report()
+    except LedgerUnavailableError as error:
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), trace_parent)
+    selected = query.select(report.rotations(rows.values(), last))
+    shown, page = query.page(selected, "/api/rotations")
+    return _fresh(req, {"rotations": shown, "page": page})
+
+
+@app.function_name("openapi")
+@app.route(route="openapi.json", methods=["GET"])
+async def openapi(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """What this API is, for programs."""
+    from rotation import app as composition
+
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
+    return _fresh(req, json.loads(composition.openapi()))
+
+
 @app.function_name("health")
 @app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
     """Alive, and nothing more: whether all is well is in /api/status, for those with a key."""
     return func.HttpResponse("ok", mimetype="text/plain")
+
+
+@app.function_name("unknown")
+@app.route(route="{*path}")
+async def unknown(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """Everywhere else: a problem in place of the host's empty 404, and 405 where the method is wrong.
+
+    The host tries the routes in the order of the functions' names, so that this one must come last.
+    """
+    from rotation import api
+    from rotation import app as composition
+
+    rotation = _enter(req, context)
+    if isinstance(rotation, func.HttpResponse):
+        return rotation
+    path = f"/api/{req.route_params.get('path', '')}"
+    problem, headers = api.unknown_place(req.method, path, json.loads(composition.openapi()))
+    return _problem(problem.status, problem.detail, context.trace_context.trace_parent, headers)
+
+
+def _refusal(req: func.HttpRequest) -> "Problem | None":
+    """Why this person may not do this, where people sign in."""
+    from rotation import api
+
+    return api.refuse_entry(req.method, req.headers.get("x-ms-client-principal")) if SIGN_IN else None
+
+
+def _enter(req: func.HttpRequest, context: func.Context) -> "App | func.HttpResponse":
+    """The app, for who may do this; else the answer to give."""
+    from rotation.app import current
+
+    trace_parent = context.trace_context.trace_parent
+    if refusal := _refusal(req):
+        return _problem(refusal.status, refusal.detail, trace_parent)
+    rotation = current()
+    return _misconfigured(rotation, trace_parent) if isinstance(rotation, Mistakes) else rotation
 
 
 async def _set_pause(rotation: "App", wanted: Pause | None, trace_parent: str | None) -> func.HttpResponse:
@@ -230,13 +365,18 @@ async def _set_pause(rotation: "App", wanted: Pause | None, trace_parent: str | 
     return _json({"paused": report.pause_to_json(wanted)}, HTTPStatus.OK, {})
 
 
-async def _view(rotation: "App") -> dict[str, object]:
+async def _told(rotation: "App") -> tuple[Mapping[str, object] | None, Pause | None]:
+    """What the ledger has for whoever asks: the last report over everything, and the kill switch."""
+    ledger = rotation.world.ledger
+    return await ledger.last_report(), await ledger.paused()
+
+
+def _view(rotation: "App", last: Mapping[str, object] | None, paused: Pause | None) -> dict[str, object]:
     from rotation import report
 
-    last = await rotation.world.ledger.last_report()
     return {
         "settings": rotation.settings.to_json(),
-        "paused": report.pause_to_json(await rotation.world.ledger.paused()),
+        "paused": report.pause_to_json(paused),
         "rotations": last.get("rotations", []) if last else [],
         "report": last,
     }
@@ -255,12 +395,32 @@ def _json(body: dict[str, object], status_code: HTTPStatus, headers: dict[str, s
     )
 
 
-def _problem(status_code: HTTPStatus, detail: str, trace_parent: str | None) -> func.HttpResponse:
+def _fresh(
+    req: func.HttpRequest, body: dict[str, object], headers: dict[str, str] | None = None
+) -> func.HttpResponse:
+    """The body with its validator, or 304 where the caller has it already."""
+    from rotation import api
+
+    tag = api.etag(json.dumps(body))
+    headers = {**(headers or {}), "ETag": tag, "Cache-Control": "private, no-cache"}
+    if api.is_known(req.headers.get("if-none-match"), tag):
+        return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return _json(body, HTTPStatus.OK, headers)
+
+
+def _problem(
+    status_code: HTTPStatus,
+    detail: str,
+    trace_parent: str | None,
+    headers: dict[str, str] | None = None,
+) -> func.HttpResponse:
     """Problem JSON; the operation id is the trace id, to be pasted into Application Insights."""
     from rotation.api import Problem
 
     body = Problem(status_code, detail, _operation_id(trace_parent)).to_json()
-    return func.HttpResponse(body, status_code=status_code, mimetype="application/problem+json")
+    return func.HttpResponse(
+        body, status_code=status_code, headers=headers, mimetype="application/problem+json"
+    )
 
 
 def _operation_id(trace_parent: str | None) -> str:

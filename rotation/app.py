@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from rotation import report as reports
 from rotation import telemetry
@@ -15,6 +17,9 @@ from rotation.clients.sqlite_ledger import SqliteLedger
 from rotation.model import Choice, Event, Mode, Reason, Report, Scope, Trigger
 from rotation.reconcile import Ledger, LedgerUnavailableError, World, deliver, reconcile
 from rotation.settings import Mistakes, Settings, load
+
+if TYPE_CHECKING:
+    from rotation.clients.notices import Notices
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +31,7 @@ class App:
     settings: Settings
     world: World
     insights: AppInsights | None
+    notices: "Notices | None" = None
 
     def mode(self, wanted: Mode) -> Mode:
         """What the pass may do: while ROTATION_MODE is observe, nothing but look."""
@@ -39,7 +45,7 @@ class App:
         trace_parent: str | None,
         overrides: frozenset[Reason] = frozenset(),
     ) -> Report:
-        """Reconcile, then tell: to the ledger, to Application Insights, to the log.
+        """Reconcile, then tell: to the ledger, to Application Insights, to the log, to the topic.
 
         Raises:
             TimeoutError: the budget of the trigger is spent; what was not told is told by the timer.
@@ -47,18 +53,32 @@ class App:
         async with asyncio.timeout(self.world.budget(trigger).total_seconds()):
             report = await reconcile(self.world, scope, self.mode(mode), trigger, overrides)
             _tell_log(report)
-            if scope == Scope():
-                await self._keep(report)
+            await self._keep(report)
             results: list[Result] = [*telemetry.events(report), *telemetry.availability(report)]
             tell = partial(self._tell_app_insights, results, trace_parent)
             await deliver(self.world.ledger, report, tell)
+        await self._publish(report)
         return report
 
     async def _keep(self, report: Report) -> None:
+        """The last report over everything, and what became of a run by hand."""
+        everything = report.run.scope == Scope()
+        by_hand = report.run.trigger is Trigger.HAND and (everything or report.gateways > 0)
         try:
-            await self.world.ledger.save_report(reports.to_json(report))
+            if everything:
+                await self.world.ledger.save_report(reports.to_json(report))
+            if by_hand:
+                await self.world.ledger.save_operation(report.run.run_id, reports.to_json(report))
         except LedgerUnavailableError as error:
-            _log.warning("The report could not be kept for /api/status: %s", error)
+            _log.warning("The report could not be kept for the HTTP API: %s", error)
+
+    async def _publish(self, report: Report) -> None:
+        """After the work, and bounded: a topic that fails or hangs is only a line in the log."""
+        told = telemetry.notices(report)
+        if self.notices is None or not told:
+            return
+        if failure := await self.notices.publish(told):
+            _log.warning("%d notice(s) were not taken: %s", len(told), failure)
 
     async def _tell_app_insights(
         self, results: Sequence[Result], trace_parent: str | None, waiting: Sequence[Event]
@@ -133,7 +153,17 @@ def build(settings: Settings) -> App:
     insights = None
     if settings.connection_string:
         insights = AppInsights(settings.connection_string, settings.ca_bundle, settings.insights_identity)
-    return App(settings, world, insights)
+    notices = None
+    if settings.notices:
+        from rotation.clients.notices import Notices
+
+        notices = Notices(credential, shared, url=settings.notices)
+    return App(settings, world, insights, notices)
+
+
+def openapi() -> str:
+    """The description of the HTTP API (OpenAPI 3.1), as it is deployed."""
+    return files("rotation").joinpath("openapi.json").read_text(encoding="utf-8")
 
 
 class _Process:

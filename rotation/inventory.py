@@ -28,4 +28,6 @@ def _selects(scope: Scope, gateway: Gateway) -> bool:
         return any(b.hostname.lower() == scope.hostname.lower() for b in gateway.bindings)
     if scope.certificate is not None:
         return scope.certificate in gateway.certificates
+    if scope.vault_host is not None:
+        return any(certificate.vault_host == scope.vault_host for certificate in gateway.certificates)
     return True

@@ -337,9 +337,10 @@ class Scope:
     gateway_id: str | None = None
     hostname: str | None = None
     certificate: CertificateId | None = None
+    vault_host: str | None = None
 
     def __str__(self) -> str:
-        return str(self.gateway_id or self.hostname or self.certificate or "everything")
+        return str(self.gateway_id or self.hostname or self.certificate or self.vault_host or "everything")
 
 
 class SyncOutcome(StrEnum):

@@ -135,6 +135,12 @@ class Ledger(Protocol):
     async def last_report(self) -> Mapping[str, object] | None:
         """The last report kept."""
 
+    async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
+        """Keep the report of a run by hand; only the newest OPERATIONS_KEPT stay."""
+
+    async def operation(self, run_id: str) -> Mapping[str, object] | None:
+        """The report of a run by hand, None where it is not kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class World:

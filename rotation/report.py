@@ -1,14 +1,19 @@
 """Report in, JSON out, for the HTTP answers and the ledger. Pure."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from rotation.model import (
     CertificateVersion,
+    Choice,
     Decision,
+    LedgerRow,
     Observation,
     Pause,
     Report,
+    Rotation,
     ServedCertificate,
     Status,
     Verdict,
@@ -44,6 +49,97 @@ def pause_to_json(pause: Pause | None) -> dict[str, object] | None:
     return {"at": pause.at.isoformat(), "reason": pause.reason} if pause else None
 
 
+def gateways_of(written: Mapping[str, Any] | None) -> dict[str, dict[str, object]]:
+    """Name, ARM id and kind of every gateway that a written report decided on, by the id in lower case."""
+    verdicts = {v["gateway_id"]: v["gateway_kind"] for v in written["verdicts"]} if written else {}
+    return {
+        decision["gateway_id"].lower(): {
+            "gateway": decision["gateway"],
+            "gateway_id": decision["gateway_id"],
+            "gateway_kind": verdicts.get(decision["gateway_id"]),
+        }
+        for decision in (written["decisions"] if written else ())
+    }
+
+
+def rotations(rows: Iterable[LedgerRow], written: Mapping[str, Any] | None) -> list[dict[str, object]]:
+    """Those of these rows, the newest first; gateways are named as in the last report, if they are in it."""
+    known = gateways_of(written)
+    found = [
+        {
+            **known.get(
+                row.gateway_key,
+                {
+                    "gateway": row.gateway_key.rpartition("/")[2],
+                    "gateway_id": row.gateway_key,
+                    "gateway_kind": None,
+                },
+            ),
+            **_rotation(rotation),
+        }
+        for row in rows
+        for rotation in row.rotations
+    ]
+    return sorted(found, key=lambda rotation: str(rotation["noticed"]), reverse=True)
+
+
+def remembered(row: LedgerRow, now: datetime) -> dict[str, object]:
+    """What the ledger holds of a gateway; every pass brings it up to date, whatever its scope."""
+    return {
+        "attempts": row.attempts,
+        "asked_at": _iso(row.asked_at),
+        "next_at": _iso(row.next_at),
+        "hold_until": _iso(row.hold_until),
+        "outcome": row.outcome,
+        "proven_at": _iso(row.proven_at),
+        "missing_since": _iso(row.missing_since),
+        "in_flight": row.in_flight(now),
+        "hostnames": [
+            {
+                "hostname": key.partition("/")[2],
+                "hostname_type": key.partition("/")[0],
+                "status": last.status,
+                "reason": last.reason,
+                "drift": last.drift,
+                "since": last.since.isoformat(),
+            }
+            for key, last in sorted(row.last.items())
+        ],
+        "rotations": [_rotation(rotation) for rotation in reversed(row.rotations)],
+    }
+
+
+def operation(written: Mapping[str, Any], rows: Mapping[str, LedgerRow], now: datetime) -> dict[str, object]:
+    """A run by hand: its report, and what is known of its gateways now.
+
+    It is running while a sync that it has asked for may be on its way.
+    """
+    synced = {d["gateway_id"].lower() for d in written["decisions"] if d["choice"] == Choice.SYNC}
+    running = any(row.in_flight(now) for key, row in rows.items() if key in synced)
+    gateways = gateways_of(written)
+    return {
+        "id": written["run_id"],
+        "status": "running" if running else "done",
+        "gateways": [{**gateways[key], "now": remembered(row, now)} for key, row in rows.items()],
+        "report": dict(written),
+    }
+
+
+def gateway(written: Mapping[str, Any], row: LedgerRow, now: datetime) -> dict[str, object]:
+    """All that is known of one gateway: the last report's part and the ledger's."""
+    mine = {
+        name: [item for item in written[name] if item["gateway_id"].lower() == row.gateway_key]
+        for name in ("decisions", "verdicts")
+    }
+    return {
+        **gateways_of(written)[row.gateway_key],
+        "as_of": written["as_of"],
+        "run_id": written["run_id"],
+        **mine,
+        "now": remembered(row, now),
+    }
+
+
 def summary(report: Report) -> str:
     """The run in one line, for the log."""
     statuses = Counter(v.status for v in report.verdicts)
@@ -66,18 +162,24 @@ def _rotations(report: Report) -> list[dict[str, object]]:
             "gateway": gateway.name,
             "gateway_id": gateway.id,
             "gateway_kind": gateway.kind,
-            "certificate": rotation.certificate,
-            "version": rotation.version,
-            "created": rotation.created.isoformat(),
-            "noticed": rotation.noticed.isoformat(),
-            "synced": _iso(rotation.synced),
-            "first_served": _iso(rotation.first_served),
-            "proven": _iso(rotation.proven),
-            "caught_by": rotation.caught_by,
-            "seconds_to_served": rotation.seconds_to_served,
+            **_rotation(rotation),
         }
         for gateway, rotation in newest_first[:MOST_ROTATIONS]
     ]
+
+
+def _rotation(rotation: Rotation) -> dict[str, object]:
+    return {
+        "certificate": rotation.certificate,
+        "version": rotation.version,
+        "created": rotation.created.isoformat(),
+        "noticed": rotation.noticed.isoformat(),
+        "synced": _iso(rotation.synced),
+        "first_served": _iso(rotation.first_served),
+        "proven": _iso(rotation.proven),
+        "caught_by": rotation.caught_by,
+        "seconds_to_served": rotation.seconds_to_served,
+    }
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -22,6 +22,9 @@ T = TypeVar("T")
 PREFIX = "ROTATION_"
 CONNECTION_STRING = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 AUTHENTICATION_STRING = "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"
+PLATFORM_SIGN_IN = "WEBSITE_AUTH_ENABLED"
+"""Set by App Service where its authentication is on, which then strips x-ms-client-principal from outside."""
+
 DEFAULT_SCHEDULE = "15 */5 * * * *"
 DEFAULT_LEDGER = str(Path(tempfile.gettempdir()) / "apim-cert-rotation.sqlite")
 DEFAULT_TABLE = "rotation"
@@ -93,7 +96,8 @@ class Settings:
     """The settings in force. `connect_to` maps (host, port) to (address, port), like curl --connect-to.
 
     `ledger` is the path of a file, or https://ACCOUNT.table.SUFFIX/TABLE. `event_queue` is the storage
-    queue that events come through, None where Event Grid calls the app.
+    queue that events come through, None where Event Grid calls the app. `notices` is the URL of the Event
+    Grid topic that is told of results. `sign_in`: people come with an app role of Entra, not with a key.
     """
 
     enforce: bool
@@ -111,6 +115,8 @@ class Settings:
     event_budget: timedelta
     event_queue: str | None
     ledger: str
+    notices: str | None
+    sign_in: bool
     connection_string: str | None
     insights_identity: Identity | None
 
@@ -139,6 +145,8 @@ class Settings:
             "event_budget_seconds": self.event_budget.total_seconds(),
             "event_queue": self.event_queue,
             "ledger": self.ledger,
+            "notices": self.notices,
+            "sign_in": self.sign_in,
             "application_insights": self.connection_string is not None,
         }
 
@@ -178,6 +186,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings | Mistakes:
         event_budget=reader.take("EVENT_BUDGET_SECONDS", timedelta(seconds=15), _span("seconds", 5, 19)),
         event_queue=reader.take("EVENT_QUEUE", None, _queue),
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
+        notices=reader.take("NOTICES", None, _topic),
+        sign_in=reader.take("SIGN_IN", False, reader.sign_in),  # noqa: FBT003 - the default of a value
         connection_string=reader.take_named(CONNECTION_STRING, None, _connection_string),
         insights_identity=reader.take_named(AUTHENTICATION_STRING, None, _insights_identity),
     )
@@ -193,6 +203,12 @@ def schedule() -> str:
 def event_queue() -> str | None:
     """The queue of events, needed to register its function; a wrong one is reported by `load`."""
     return _Reader(os.environ).take("EVENT_QUEUE", None, _queue)
+
+
+def sign_in() -> bool:
+    """Whether people sign in, needed to register the functions; a wrong setting is reported by `load`."""
+    reader = _Reader(os.environ)
+    return reader.take("SIGN_IN", False, reader.sign_in)  # noqa: FBT003 - the default of a value
 
 
 class _Reader:
@@ -223,6 +239,14 @@ class _Reader:
             shown = "" if secret else f" is {clean(text)!r}"
             self.mistakes.append(f"{name}{shown}: {error}")
             return default
+
+    def sign_in(self, text: str) -> bool:
+        """Not on where the platform's authentication is off: anybody could then say who he is."""
+        if text.lower() not in {"on", "off"}:
+            raise ValueError("write on (Entra sign-in with app roles) or off (function keys).")
+        if text.lower() == "on" and self.environ.get(PLATFORM_SIGN_IN, "").lower() != "true":
+            raise ValueError("App Service Authentication is off; turn it on first, see docs/http-api.md.")
+        return text.lower() == "on"
 
     def refuse_unknown(self) -> None:
         """A variable with our prefix that we do not know is a typing mistake that would go unseen."""
@@ -322,6 +346,20 @@ def _ledger(text: str, storage_suffix: str) -> str:
             " with its identity."
         )
     return f"https://{account}.{domain}/{table or DEFAULT_TABLE}"
+
+
+def _topic(text: str) -> str:
+    try:
+        host, _, path = text.removeprefix("https://").removesuffix("/").partition("/")
+        origin = _https_origin(f"https://{host}")
+    except ValueError:
+        origin = path = ""
+    if not text.startswith("https://") or not origin or path not in {"", "api/events"}:
+        raise ValueError(
+            "write the endpoint of an Event Grid topic: https://TOPIC.REGION-1.eventgrid.azure.net/api/events."
+            " No key: the app signs in with its identity."
+        )
+    return f"{origin}/api/events"
 
 
 def _connection_string(text: str) -> str:

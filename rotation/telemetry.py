@@ -52,6 +52,45 @@ class Availability:
     properties: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a CloudEvent to an Event Grid topic says; `event_id` is the same however often it is told."""
+
+    event_id: str
+    type: str
+    source: str
+    subject: str
+    at: datetime
+    data: Mapping[str, str | float]
+
+
+def notices(report: Report) -> list[Notice]:
+    """What this pass has stored that others may want to chain on; a dry run stores nothing."""
+    stored = (e for row in report.rows.values() if row.etag for e in row.outbox)
+    return [
+        Notice(
+            event_id=event.event_id,
+            type=kind,
+            source=event.properties["gateway_id"],
+            subject=event.properties.get("hostname") or event.properties["certificate"],
+            at=report.run.now,
+            data={**event.properties, **event.measurements},
+        )
+        for event in stored
+        if event.properties["run_id"] == report.run.run_id and (kind := _notice_type(event))
+    ]
+
+
+def _notice_type(event: Event) -> str | None:
+    if event.name == ROTATION_PROVEN:
+        return "Rotation.Proven"
+    if event.name != VERDICT_CHANGED:
+        return None
+    if event.properties["status"] == Status.BLOCKED:
+        return "Rotation.Blocked"
+    return "Rotation.Drifted" if event.properties["drift"] == "true" else None
+
+
 def events(report: Report) -> list[Event]:
     """What a pass tells once: an event per verified binding, and one for the run."""
     return [*(_verified(report, verdict) for verdict in report.verdicts), _run(report)]

@@ -19,6 +19,8 @@ from aiohttp import web
 
 from sandbox.arm import Arm
 from sandbox.event_grid import EventGrid
+from sandbox.event_grid_topic import HOST as TOPIC_HOST
+from sandbox.event_grid_topic import EventGridTopic
 from sandbox.identity import ManagedIdentity
 from sandbox.ingestion import Ingestion
 from sandbox.key_vault import KeyVault
@@ -99,7 +101,7 @@ class Azure:
     def connect_to(self) -> dict[str, int]:
         """The loopback port behind every host of the pretend Azure."""
         vaults = {vault.host: self._ports["vault"] for vault in list(self.world.vaults.values())}
-        return vaults | self._connect_to
+        return vaults | {TOPIC_HOST: self._ports["topic"]} | self._connect_to
 
     def app_settings(self) -> dict[str, str]:
         """The environment in which an app finds this Azure, whole and at once."""
@@ -133,6 +135,7 @@ class Azure:
         await self._serve("arm", Arm(world).app(), ["127.0.0.1", "management.azure.com"])
         await self._serve("vault", KeyVault(world).app(), ["127.0.0.1", "*.vault.azure.net"])
         await self._serve("ingestion", Ingestion(world).app(), ["127.0.0.1"])
+        await self._serve("topic", EventGridTopic(world).app(), ["127.0.0.1", TOPIC_HOST])
         await self._serve("identity", ManagedIdentity(world, self._identity_header).app())
         await self._serve("control", _Control(self).app())
         for service in world.services:

@@ -76,6 +76,7 @@ class Server(StrEnum):
     VAULT = "vault"
     IDENTITY = "identity"
     INGESTION = "ingestion"
+    TOPIC = "topic"
 
 
 class TlsFault(StrEnum):
@@ -622,6 +623,7 @@ class World:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.telemetry: list[dict[str, Any]] = []
+        self.notices: list[dict[str, Any]] = []
         self.tokens: dict[str, Token] = {}
         self.token_lifetime = timedelta(
             days=3650

@@ -98,6 +98,8 @@ var defaultSettings = {
   ROTATION_DEVELOPER_TIER: ''
   ROTATION_PROBE_TIMEOUT_SECONDS: ''
   ROTATION_EVENT_BUDGET_SECONDS: ''
+  ROTATION_SIGN_IN: ''
+  ROTATION_NOTICES: ''
 }
 var decidedSettings = {
   ROTATION_MODE: mode

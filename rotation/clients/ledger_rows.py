@@ -30,6 +30,9 @@ from rotation.model import (
 )
 
 MOST_ATTEMPTS = 1000
+OPERATIONS_KEPT = 50
+"""Runs by hand whose reports a ledger keeps."""
+
 FURTHEST_NEXT = timedelta(hours=25)
 
 _REQUIRED = frozenset({"wanted", "attempts", "asked_at", "next_at"})

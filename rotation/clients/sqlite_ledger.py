@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from rotation.clients.ledger_rows import (
+    OPERATIONS_KEPT,
     pause_from_text,
     pause_to_text,
     report_from_text,
@@ -24,6 +25,7 @@ _SCHEMA = """
     CREATE TABLE IF NOT EXISTS attempts (gateway TEXT PRIMARY KEY, etag INTEGER NOT NULL, body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS pause (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS report (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS operations (run TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
 _BUSY_SECONDS = 3.0
 
@@ -65,6 +67,14 @@ class SqliteLedger:
     async def last_report(self) -> Mapping[str, object] | None:
         """The last report kept."""
         return await asyncio.to_thread(self._last_report)
+
+    async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
+        """Keep the report of a run by hand; only the newest stay."""
+        await asyncio.to_thread(self._save_operation, run_id, json.dumps(report))
+
+    async def operation(self, run_id: str) -> Mapping[str, object] | None:
+        """The report of a run by hand, None where it is not kept."""
+        return await asyncio.to_thread(self._operation, run_id)
 
     def _read(self, gateway_keys: list[str]) -> dict[str, LedgerRow]:
         rows = {key: LedgerRow(key) for key in gateway_keys}
@@ -119,6 +129,17 @@ class SqliteLedger:
     def _last_report(self) -> Mapping[str, object] | None:
         with self._open() as database:
             found = database.execute("SELECT body FROM report").fetchone()
+            return report_from_text(found[0]) if found else None
+
+    def _save_operation(self, run_id: str, body: str) -> None:
+        newest = "SELECT run FROM operations ORDER BY rowid DESC LIMIT ?"
+        with self._open() as database:
+            database.execute("INSERT OR REPLACE INTO operations VALUES (?, ?)", (run_id, body))
+            database.execute(f"DELETE FROM operations WHERE run NOT IN ({newest})", (OPERATIONS_KEPT,))  # noqa: S608 - a constant
+
+    def _operation(self, run_id: str) -> Mapping[str, object] | None:
+        with self._open() as database:
+            found = database.execute("SELECT body FROM operations WHERE run = ?", (run_id,)).fetchone()
             return report_from_text(found[0]) if found else None
 
     @contextmanager

@@ -8,6 +8,8 @@ Data Contributor on the storage account, which also lets the first writer make t
     pause                     pause                   the kill switch, where it is on: `body`
     report                    head                    which generation is whole: `generation`, `sha256`
     report                    generation-00000        a part of the report: `text`
+    report                    operation-RUN           a run by hand: `generation`, `sha256`, `at`
+    report                    run-RUN-00000           a part of its report: `text`
 
 A `write_id` is of one call of `write`: when an answer was lost and the SDK repeats the request, the repeated
 one is refused by what the first has stored, and only the id tells this from another worker's change.
@@ -36,6 +38,7 @@ from azure.data.tables.aio import TableClient
 from rotation.clients.arm import say
 from rotation.clients.http import CALL_OPTIONS, MALFORMED, OnlyHost
 from rotation.clients.ledger_rows import (
+    OPERATIONS_KEPT,
     pause_from_text,
     pause_to_text,
     report_from_text,
@@ -66,6 +69,8 @@ _SUBSCRIPTION = re.compile(r"/subscriptions/([0-9a-f-]{1,36})/")
 _REPORT = "report"
 _PAUSE = "pause"
 _HEAD = "head"
+_OPERATION = "operation-"
+_RUN = "run-"
 _TAKEN = frozenset({"EntityAlreadyExists"})
 _CHANGED = frozenset(
     {
@@ -176,15 +181,8 @@ class TableLedger:
     async def save_report(self, report: Mapping[str, object]) -> None:
         """Keep the last report, for whichever process is asked for it: parts first, then the head."""
         with self._failures():
-            text = json.dumps(report)
-            parts = [text[at : at + PART_CHARACTERS] for at in range(0, len(text), PART_CHARACTERS)]
-            if len(parts) > MOST_PARTS:
-                raise ValueError(f"a report of {len(text):,} characters is too long to be kept")
             generation = f"{_stamp(self._now())}-{uuid.uuid4().hex[:8]}"
-            keyed = [(f"{generation}-{n:05}", {"text": part}) for n, part in enumerate(parts)]
-            await _each(self._put_report_row, keyed)
-            head = {"generation": generation, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-            await self._put_report_row((_HEAD, head))
+            await self._put_report_row((_HEAD, await self._put_parts(generation, report)))
         await self._sweep()
 
     async def last_report(self) -> Mapping[str, object] | None:
@@ -198,6 +196,22 @@ class TableLedger:
                 if text is not None:
                     return report_from_text(text)
             raise ValueError("the report that is kept is not whole")
+
+    async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
+        """Keep the report of a run by hand; only the newest stay."""
+        with self._failures():
+            head = await self._put_parts(f"{_RUN}{run_id}", report)
+            await self._put_report_row(
+                (f"{_OPERATION}{run_id}", {**head, "at": f"{self._now().astimezone(UTC):%Y%m%dT%H%M%S.%f}"})
+            )
+            await self._forget_operations()
+
+    async def operation(self, run_id: str) -> Mapping[str, object] | None:
+        """The report of a run by hand, None where it is not kept, or just being removed."""
+        with self._failures():
+            head = await self._get(_REPORT, f"{_OPERATION}{run_id}")
+            text = None if head is None else await self._read_parts(head)
+            return None if text is None else report_from_text(text)
 
     async def close(self) -> None:
         """Close the client; the session is not its own."""
@@ -297,15 +311,36 @@ class TableLedger:
                 await self._call(self._table.create_table())
             return await self._call(put())
 
+    async def _put_parts(self, generation: str, report: Mapping[str, object]) -> Mapping[str, Any]:
+        """Store the report's text in parts; returns what its head has to say of them."""
+        text = json.dumps(report)
+        parts = [text[at : at + PART_CHARACTERS] for at in range(0, len(text), PART_CHARACTERS)]
+        if len(parts) > MOST_PARTS:
+            raise ValueError(f"a report of {len(text):,} characters is too long to be kept")
+        await _each(
+            self._put_report_row, [(f"{generation}-{n:05}", {"text": part}) for n, part in enumerate(parts)]
+        )
+        return {"generation": generation, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+    async def _forget_operations(self) -> None:
+        """Remove the oldest operations, each with its head last, so that what is left over is found again."""
+        where = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end"
+        found = self._query(where, _named(_OPERATION), select="RowKey,at")
+        heads = sorted([(row["at"], row["RowKey"]) async for row in found], reverse=True)
+        for _, name in heads[OPERATIONS_KEPT:]:
+            run = _RUN + name.removeprefix(_OPERATION)
+            parts = [row["RowKey"] async for row in self._query(where, _named(f"{run}-"), select="RowKey")]
+            await _each(self._delete_report_row, parts)
+            await self._delete_report_row(name)
+
     async def _put_report_row(self, row: tuple[str, Mapping[str, Any]]) -> None:
         entity = {"PartitionKey": _REPORT, "RowKey": row[0], **row[1]}
         await self._store(lambda: self._table.upsert_entity(entity, UpdateMode.REPLACE))
 
     async def _read_parts(self, head: Mapping[str, Any]) -> str | None:
         """The text of one generation, None where it is not whole."""
-        generation = head["generation"]
         where = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end"
-        values = {"partition": _REPORT, "first": f"{generation}-", "end": f"{generation}."}
+        values = _named(f"{head['generation']}-")
         text = "".join([part["text"] async for part in self._query(where, values)])
         return text if hashlib.sha256(text.encode()).hexdigest() == head["sha256"] else None
 
@@ -348,6 +383,11 @@ def _address(key: str) -> tuple[str, str]:
     """Partition and name: ARM ids have slashes, which neither may have."""
     subscription = _SUBSCRIPTION.match(key)
     return subscription[1] if subscription else "other", hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _named(prefix: str) -> dict[str, str]:
+    """Values of a filter for the report's rows whose names begin with something that ends in a hyphen."""
+    return {"partition": _REPORT, "first": prefix, "end": f"{prefix[:-1]}."}
 
 
 def _entity(row: LedgerRow) -> dict[str, Any]:

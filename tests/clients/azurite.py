@@ -182,6 +182,16 @@ class Briefly:
         async with self.tables.ledger(self.table) as ledger:
             await ledger.save_report(report)
 
+    async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
+        """Keep the report of a run by hand."""
+        async with self.tables.ledger(self.table) as ledger:
+            await ledger.save_operation(run_id, report)
+
+    async def operation(self, run_id: str) -> Mapping[str, object] | None:
+        """The report of a run by hand."""
+        async with self.tables.ledger(self.table) as ledger:
+            return await ledger.operation(run_id)
+
     async def last_report(self) -> Mapping[str, object] | None:
         """The last report kept."""
         async with self.tables.ledger(self.table) as ledger:

@@ -20,6 +20,7 @@ import pytest
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
+from rotation.clients.ledger_rows import OPERATIONS_KEPT
 from rotation.clients.sqlite_ledger import SqliteLedger
 from rotation.model import (
     Event,
@@ -344,6 +345,32 @@ def test_the_last_report_is_kept(open_ledger: Open) -> None:
     assert report == asyncio.run(open_ledger().last_report())
 
 
+def test_the_newest_runs_by_hand_are_kept(open_ledger: Open) -> None:
+    """What became of a run can be asked of any worker, until fifty others have followed it."""
+
+    async def main() -> list[Mapping[str, object] | None]:
+        ledger = open_ledger()
+        for number in range(OPERATIONS_KEPT + 2):
+            await ledger.save_operation(f"run-{number}", {"number": number, "text": "bücher" * number * 200})
+        await ledger.save_report({"ok": True})
+        asked = ("run-0", "run-1", "run-2", f"run-{OPERATIONS_KEPT + 1}", "another", "run", "run-")
+        return [await ledger.operation(run) for run in asked]
+
+    kept = asyncio.run(main())
+
+    assert [None, None, 2, OPERATIONS_KEPT + 1, None, None, None] == [one and one["number"] for one in kept]
+    assert frozenset() == asyncio.run(open_ledger().known())
+    assert {"ok": True} == asyncio.run(open_ledger().last_report())
+
+
+def test_a_run_that_is_kept_again_is_the_newest(open_ledger: Open) -> None:
+    """An answer of storage that was lost makes no second run, and no half of one."""
+    for number in (1, 2):
+        asyncio.run(open_ledger().save_operation("run", {"number": number}))
+
+    assert {"number": 2} == asyncio.run(open_ledger().operation("run"))
+
+
 GOOD_BODY = {
     "wanted": {"https://kv.vault.azure.net/certificates/a": {"version": "v1", "since": WHEN.isoformat()}},
     "attempts": 1,
@@ -546,6 +573,8 @@ def every_call(ledger: Ledger) -> list[object]:
         attempt(lambda: asyncio.run(ledger.write(replace(FULL, etag="1")))),
         attempt(lambda: asyncio.run(ledger.save_report({}))),
         attempt(lambda: asyncio.run(ledger.last_report())),
+        attempt(lambda: asyncio.run(ledger.save_operation("run", {}))),
+        attempt(lambda: asyncio.run(ledger.operation("run"))),
     ]
 
 
@@ -585,6 +614,7 @@ def another_schema(path: Path) -> Path:
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE attempts (a TEXT)")
         database.execute("CREATE TABLE report (b TEXT)")
+        database.execute("CREATE TABLE operations (c TEXT)")
     return path
 
 
@@ -596,12 +626,12 @@ def test_a_file_that_is_no_ledger_makes_it_unavailable(tmp_path: Path, spoil: Ca
     """Every call says the same: without a ledger nothing is synced, and everything reported."""
     path = spoil(tmp_path / "ledger.sqlite")
 
-    assert [LedgerUnavailableError] * 5 == every_call(SqliteLedger(str(path)))
+    assert [LedgerUnavailableError] * 7 == every_call(SqliteLedger(str(path)))
 
 
 def test_a_path_with_a_nul_makes_it_unavailable() -> None:
     """A setting that cannot be a path."""
-    assert [LedgerUnavailableError] * 5 == every_call(SqliteLedger("/tmp/x\0y"))  # noqa: S108 - never made
+    assert [LedgerUnavailableError] * 7 == every_call(SqliteLedger("/tmp/x\0y"))  # noqa: S108 - never made
 
 
 def test_a_writer_waits_for_another(tmp_path: Path) -> None:

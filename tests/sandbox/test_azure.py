@@ -54,6 +54,7 @@ def test_the_settings_lead_to_every_host(world: World, certificate: Certificate)
     entries = [entry.split(":") for entry in settings["ROTATION_CONNECT_TO"].split(",")]
     assert {
         "kv-gateways.vault.azure.net",
+        "topic-contoso.westeurope-1.eventgrid.azure.net",
         "apim-prod.azure-api.net",
         "apim-prod-westeurope-01.regional.azure-api.net",
         "apim-prod-eastus-01.regional.azure-api.net",

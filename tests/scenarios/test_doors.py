@@ -12,8 +12,8 @@ from sandbox.world import Certificate, Fault, Hostname, Server, Service, World
 
 HOST = "api.contoso.com"
 FUNCTIONS = [
-    *("on_certificate_event", "check_drift", "resync", "pause", "resume"),
-    *("status", "page", "page_file", "health"),
+    *("on_certificate_event", "check_drift", "resync", "operation", "pause", "resume", "status", "page"),
+    *("page_file", "gateway", "rotations", "openapi", "health", "unknown"),
 ]
 
 
@@ -169,7 +169,7 @@ def test_a_resync_by_hand_goes_the_same_path_and_is_held_by_the_same_brakes() ->
     with Stage(world) as stage:
         certificate.renew(announce=False)
         dry = stage.resync(hostname=HOST, dry_run=True)
-        assert (202, "/api/status") == (dry.status, dry.headers["Location"])
+        assert (202, f"/api/operations/{dry.json()['run_id']}") == (dry.status, dry.headers["Location"])
         assert ["ObserveOnly"] == [d["choice"] for d in dry.json()["decisions"]]
         assert [] == service.syncs
 

@@ -28,6 +28,21 @@ TRIGGERS: dict[str, dict[str, object]] = {
     "on_certificate_event": {"type": "eventGridTrigger", "name": "event"},
     "check_drift": {"type": "timerTrigger", "name": "timer", "schedule": "15 */5 * * * *"},
     "resync": {"type": "httpTrigger", "route": "resync", "methods": ["POST"], "authLevel": "FUNCTION"},
+    "operation": {
+        "type": "httpTrigger",
+        "route": "operations/{id}",
+        "methods": ["GET"],
+        "authLevel": "FUNCTION",
+    },
+    "gateway": {
+        "type": "httpTrigger",
+        "route": "gateways/{name}",
+        "methods": ["GET"],
+        "authLevel": "FUNCTION",
+    },
+    "rotations": {"type": "httpTrigger", "route": "rotations", "methods": ["GET"], "authLevel": "FUNCTION"},
+    "openapi": {"type": "httpTrigger", "route": "openapi.json", "methods": ["GET"], "authLevel": "FUNCTION"},
+    "unknown": {"type": "httpTrigger", "route": "{*path}", "authLevel": "FUNCTION"},
     "status": {"type": "httpTrigger", "route": "status", "methods": ["GET"], "authLevel": "FUNCTION"},
     "pause": {"type": "httpTrigger", "route": "pause", "methods": ["POST"], "authLevel": "FUNCTION"},
     "resume": {"type": "httpTrigger", "route": "resume", "methods": ["POST"], "authLevel": "FUNCTION"},
@@ -90,6 +105,9 @@ def test_every_trigger_runs_against_the_sandbox(backend: str, tmp_path: Path) ->
         {"function": "check_drift", "input": {"Schedule": {"AdjustForDST": True}, "IsPastDue": False}},
         {"function": "resync", "input": {**post, "body": '{"all": true, "dry_run": true}'}},
         {"function": "status", "input": {"method": "GET", "url": "/api/status"}},
+        {"function": "gateway", "input": {"method": "GET", "params": {"name": "apim-contoso"}}},
+        {"function": "rotations", "input": {"method": "GET", "url": "/api/rotations"}},
+        {"function": "openapi", "input": {"method": "GET", "url": "/api/openapi.json"}},
         {"function": "health", "input": {"method": "GET", "url": "/api/health"}},
     ]
     with Azure(world) as azure:

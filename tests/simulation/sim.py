@@ -552,6 +552,13 @@ class SimLedger:
         """Not a concern here."""
         return None
 
+    async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
+        """Not a concern here."""
+
+    async def operation(self, run_id: str) -> Mapping[str, object] | None:  # noqa: ARG002 - nothing is kept
+        """Not a concern here."""
+        return None
+
 
 class SimProbe:
     """Connects to the world's units through their load balancers."""

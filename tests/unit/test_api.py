@@ -1,11 +1,28 @@
+import base64
 import json
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotation.api import LARGEST_BODY, Problem, Resync, read_resync
+from rotation.api import (
+    LARGEST_BODY,
+    ROTATION_FILTERS,
+    STATUS_FILTERS,
+    Problem,
+    Query,
+    Resync,
+    etag,
+    is_known,
+    narrowed,
+    read_query,
+    read_resync,
+    read_run_id,
+    refuse_entry,
+    unknown_place,
+)
 from rotation.model import CertificateId, Mode, Scope
 from tests.unit.build import GATEWAY_ID, SUFFIX
 
@@ -42,6 +59,11 @@ GOOD: dict[str, tuple[dict[str, object], Resync]] = {
     "a certificate with a version": (
         {"certificate": f"{CERTIFICATE}/ee059b2bb5bc48398a53b168c6cdcb10"},
         Resync(Scope(certificate=CERTIFICATE), Mode.REPAIR),
+    ),
+    "a vault": ({"vault": "kv-gateways"}, Resync(Scope(vault_host=CERTIFICATE.vault_host), Mode.REPAIR)),
+    "a vault by its host": (
+        {"vault": "KV-Gateways.vault.azure.net"},
+        Resync(Scope(vault_host=CERTIFICATE.vault_host), Mode.REPAIR),
     ),
     "a dry run": ({"hostname": "api.contoso.com", "dry_run": True}, Resync(HOST, Mode.OBSERVE)),
     "a dry run of everything": ({"all": True, "dry_run": True}, Resync(Scope(), Mode.OBSERVE)),
@@ -140,11 +162,11 @@ BAD: dict[str, tuple[bytes, str]] = {
     "null": (b"null", "not an object"),
     "nested deeper than can be read": (b"[" * 16000, ""),
     "a number of ten thousand digits": (b'{"all": ' + b"9" * 10_000 + b"}", ""),
-    "nothing named": (b"{}", "exactly one of gateway, hostname, certificate, all is needed, not none"),
+    "nothing named": (b"{}", "exactly one of gateway, hostname, certificate, vault, all is needed, not none"),
     "only a flag": (b'{"force": true}', "exactly one of"),
     "two things named": (
         b'{"hostname": "api.contoso.com", "all": true}',
-        "exactly one of gateway, hostname, certificate, all is needed, not hostname, all",
+        "exactly one of gateway, hostname, certificate, vault, all is needed, not hostname, all",
     ),
     "two things named, one of them null": (b'{"hostname": null, "all": true}', "exactly one of"),
     "an address to connect to": (b'{"all": true, "host": "10.0.0.1"}', "'host' is no field"),
@@ -205,6 +227,11 @@ BAD: dict[str, tuple[bytes, str]] = {
         "'gateway' is an ARM id",
     ),
     "a gateway of two thousand characters": (gateway(GROUP + "/x" * 1000), "'gateway' is an ARM id"),
+    "a vault that is a number": (b'{"vault": 5}', "'vault' is a string"),
+    "a vault of another cloud": (b'{"vault": "kv-a.vault.azure.cn"}', "'vault' is the name of a vault"),
+    "a vault at a URL": (b'{"vault": "https://kv-a.vault.azure.net"}', "'vault' is the name of a vault"),
+    "a vault with two hyphens": (b'{"vault": "kv--a"}', "'vault' is the name of a vault"),
+    "a vault with a line break": (b'{"vault": "kv-a\\n"}', "'vault' is the name of a vault"),
     "a certificate that is a number": (certificate(5), "'certificate' is a string"),
     "a certificate by its name": (certificate("api-contoso-com"), "is not a Key Vault object"),
     "a certificate of another site": (
@@ -254,7 +281,7 @@ def test_no_bytes_ever_raise(body: bytes, content_type: str) -> None:
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text(), max_size=2)
-NAMES = st.sampled_from(["gateway", "hostname", "certificate", "all", "dry_run", "force"])
+NAMES = st.sampled_from(["gateway", "hostname", "certificate", "vault", "all", "dry_run", "force"])
 
 
 @given(fields=st.dictionaries(NAMES, VALUES, max_size=3))
@@ -286,3 +313,257 @@ def test_a_problem_without_an_operation_does_not_speak_of_one() -> None:
     actual = json.loads(Problem(HTTPStatus.NOT_FOUND, "x").to_json())
 
     assert expected == actual
+
+
+RUN = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.mark.parametrize("text", [RUN, RUN.upper()])
+def test_an_operation_is_named_by_its_run(text: str) -> None:
+    """Proves that the id may be pasted as a GUID is shown anywhere."""
+    assert RUN == read_run_id(text)
+
+
+@pytest.mark.parametrize("text", [None, "", "1", RUN + "0", f"{RUN}\n", "../" + RUN, "operation-" + RUN])
+def test_what_cannot_be_a_run_is_not_looked_up(text: str | None) -> None:
+    """Proves that nothing else reaches the ledger."""
+    found = read_run_id(text)
+
+    assert isinstance(found, Problem)
+    assert found.status is HTTPStatus.NOT_FOUND
+
+
+def verdict(gateway: str, hostname: str, status: str = "IN_SYNC", reason: str = "Served") -> dict[str, Any]:
+    """As much of a written verdict as is asked for."""
+    return {
+        "gateway": gateway,
+        "gateway_id": f"/subscriptions/s/{gateway}",
+        "gateway_kind": "ApiManagement",
+        "hostname": hostname,
+        "status": status,
+        "reason": reason,
+    }
+
+
+VERDICTS = [
+    verdict("apim-A", "a.contoso.com", "BLOCKED", "PinnedVersion"),
+    verdict("apim-B", "b.contoso.com", "STALE", "ServesOldVersion"),
+    verdict("apim-A", "c.contoso.com"),
+]
+
+ASKED: dict[str, tuple[dict[str, str], list[str]]] = {
+    "nothing": ({}, ["a", "b", "c"]),
+    "a function key in the query": ({"code": "secret", "clientId": "default"}, ["a", "b", "c"]),
+    "a gateway by name": ({"gateway": "APIM-a"}, ["a", "c"]),
+    "a gateway by id": ({"gateway": "/Subscriptions/s/apim-b"}, ["b"]),
+    "a gateway that is none": ({"gateway": "apim"}, []),
+    "a hostname": ({"hostname": "B.contoso.com"}, ["b"]),
+    "a status": ({"status": "blocked"}, ["a"]),
+    "two statuses": ({"status": "BLOCKED, STALE"}, ["a", "b"]),
+    "a reason": ({"reason": "ServesOldVersion"}, ["b"]),
+    "a kind": ({"kind": "apimanagement"}, ["a", "b", "c"]),
+    "a gateway and a status": ({"gateway": "apim-A", "status": "IN_SYNC"}, ["c"]),
+    "a page": ({"limit": "2"}, ["a", "b"]),
+    "the next page": ({"limit": "2", "offset": "2"}, ["c"]),
+    "a page behind the end": ({"offset": "7"}, []),
+}
+
+
+@pytest.mark.parametrize(("params", "expected"), ASKED.values(), ids=ASKED)
+def test_a_query_selects(params: dict[str, str], expected: list[str]) -> None:
+    """Proves every filter of /api/status, alone and together, and its pages."""
+    query = read_query(params, STATUS_FILTERS)
+
+    assert isinstance(query, Query)
+    found, _ = query.page(query.select(VERDICTS), "/api/status")
+    assert expected == [item["hostname"][0] for item in found]
+
+
+def test_a_page_leads_to_the_next_with_the_same_filters() -> None:
+    """Proves that whoever follows `next` sees everything once."""
+    query = read_query({"gateway": "/subscriptions/s/apim-a", "limit": "1"}, STATUS_FILTERS)
+
+    assert isinstance(query, Query)
+    _, first = query.page(query.select(VERDICTS), "/api/status")
+    expected = {
+        "total": 2,
+        "limit": 1,
+        "offset": 0,
+        "next": "/api/status?gateway=/subscriptions/s/apim-a&limit=1&offset=1",
+    }
+    assert expected == first
+    following = Query(query.filters, query.wanted, 1, 1)
+    assert None is following.page(query.select(VERDICTS), "/api/status")[1]["next"]
+
+
+def test_a_report_is_narrowed_to_the_gateways_that_have_what_is_wanted() -> None:
+    """Proves it for decisions and rotations, which have no status of their own."""
+    query = read_query({"status": "STALE"}, STATUS_FILTERS)
+    others = [{"gateway_id": f"/subscriptions/s/apim-{letter}"} for letter in "AB"]
+
+    assert isinstance(query, Query)
+    shown, page = narrowed(
+        {"as_of": "now", "verdicts": VERDICTS, "decisions": others, "rotations": others}, query
+    )
+    expected = {
+        "as_of": "now",
+        "verdicts": VERDICTS[1:2],
+        "decisions": others[1:],
+        "rotations": others[1:],
+    }
+    assert (expected, 1) == (shown, page["total"])
+
+
+ROTATIONS = [
+    {
+        "gateway": "apim-a",
+        "gateway_id": "/s/apim-a",
+        "certificate": f"https://kv/certificates/{name}",
+        "proven": proven,
+    }
+    for name, proven in (("one", None), ("two", "2026-03-02T10:00:00+00:00"))
+]
+
+ROTATIONS_ASKED: dict[str, tuple[dict[str, str], list[int]]] = {
+    "nothing": ({}, [0, 1]),
+    "a gateway": ({"gateway": "APIM-A"}, [0, 1]),
+    "those that run": ({"running": "true"}, [0]),
+    "those that have ended": ({"running": "False"}, [1]),
+    "a certificate by name": ({"certificate": "TWO"}, [1]),
+    "a certificate by URL": ({"certificate": "https://kv/certificates/one"}, [0]),
+}
+
+
+@pytest.mark.parametrize(("params", "expected"), ROTATIONS_ASKED.values(), ids=ROTATIONS_ASKED)
+def test_a_query_selects_rotations(params: dict[str, str], expected: list[int]) -> None:
+    """Proves every filter of /api/rotations."""
+    query = read_query(params, ROTATION_FILTERS)
+
+    assert isinstance(query, Query)
+    assert [ROTATIONS[n] for n in expected] == query.select(ROTATIONS)
+
+
+BAD_QUERIES: dict[str, tuple[dict[str, str], str]] = {
+    "a parameter that is none": ({"host": "10.0.0.1"}, "'host' is no parameter; there are gateway, hostname"),
+    "script": ({"<script>": "x"}, "'<script>' is no parameter"),
+    "a status that is none": ({"status": "FINE"}, "'status' is one or more of IN_SYNC, SYNCING"),
+    "half a list": ({"status": "STALE,"}, "'status' is one or more of"),
+    "a reason that is none": ({"reason": "Bored"}, "'reason' is one or more of Served"),
+    "a kind that is none": ({"kind": "Toaster"}, "'kind' is one or more of ApiManagement"),
+    "no items": ({"limit": "0"}, "'limit' is a whole number from 1 to 500"),
+    "too many items": ({"limit": "501"}, "'limit' is a whole number from 1 to 500"),
+    "a negative offset": ({"offset": "-1"}, "'offset' is a whole number"),
+    "a number of ten thousand digits": ({"offset": "9" * 10_000}, "'offset' is a whole number"),
+    "digits of another script": ({"limit": "\u0661"}, "'limit' is a whole number"),
+}
+
+
+@pytest.mark.parametrize(("params", "expected"), BAD_QUERIES.values(), ids=BAD_QUERIES)
+def test_a_bad_query_is_refused(params: dict[str, str], expected: str) -> None:
+    """Proves that a misspelt filter does not show everything, as if nothing had been asked."""
+    found = read_query(params, STATUS_FILTERS)
+
+    assert isinstance(found, Problem)
+    assert found.status is HTTPStatus.BAD_REQUEST
+    assert expected in found.detail
+
+
+@given(params=st.dictionaries(st.text() | st.sampled_from([*STATUS_FILTERS, "limit"]), st.text(), max_size=3))
+def test_no_query_ever_raises(params: dict[str, str]) -> None:
+    """Proves that a query is answered whatever it holds, and selects what it can."""
+    found = read_query(params, STATUS_FILTERS)
+
+    assert isinstance(found, Problem) or len(found.select(VERDICTS)) <= 3
+
+
+TAG = etag("x")
+KNOWN = [(TAG, True), (f"W/{TAG}", True), (f'"other", {TAG}', True), ("*", True)]
+
+
+@pytest.mark.parametrize(("header", "expected"), [*KNOWN, ('"other"', False), ("", False), (None, False)])
+def test_an_answer_is_known_by_its_tag(header: str | None, expected: object) -> None:
+    """Proves If-None-Match as RFC 9110 has it."""
+    assert expected == is_known(header, TAG)
+
+
+def test_another_answer_has_another_tag() -> None:
+    """Proves that what has changed is sent."""
+    assert etag("x") != etag("y")
+
+
+def principal(*roles: str, auth_typ: str = "aad", typ: str = "roles") -> str:
+    """The header that App Service Authentication sets."""
+    claims = [{"typ": "name", "val": "operator"}, *({"typ": typ, "val": role} for role in roles)]
+    body = {"auth_typ": auth_typ, "claims": claims, "name_typ": "name", "role_typ": "roles"}
+    return base64.b64encode(json.dumps(body).encode()).decode()
+
+
+OLD_CLAIM = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+ENTRIES: dict[str, tuple[str, str | None, int | None]] = {
+    "a reader reads": ("GET", principal("reader"), None),
+    "an operator reads": ("GET", principal("operator"), None),
+    "an operator acts": ("POST", principal("operator"), None),
+    "who has both roles acts": ("POST", principal("reader", "operator"), None),
+    "a role under its older name": ("POST", principal("operator", typ=OLD_CLAIM), None),
+    "a reader does not act": ("POST", principal("reader"), 403),
+    "a reader does not delete": ("DELETE", principal("reader"), 403),
+    "no role reads nothing": ("GET", principal(), 403),
+    "another role reads nothing": ("GET", principal("Reader", "admin"), 403),
+    "a claim that is no role": ("GET", principal("reader", typ="groups"), 403),
+    "another provider": ("GET", principal("operator", auth_typ="google"), 401),
+    "no header": ("GET", None, 401),
+    "an empty header": ("GET", "", 401),
+    "no base64": ("GET", "{}", 401),
+    "no JSON": ("GET", base64.b64encode(b"x").decode(), 401),
+    "a list": ("GET", base64.b64encode(b"[]").decode(), 401),
+    "null": ("GET", base64.b64encode(b"null").decode(), 401),
+    "no claims": ("GET", base64.b64encode(b'{"auth_typ": "aad"}').decode(), 401),
+    "claims that are a word": ("GET", base64.b64encode(b'{"auth_typ": "aad", "claims": "x"}').decode(), 401),
+    "a value that is a list": (
+        "GET",
+        base64.b64encode(b'{"auth_typ": "aad", "claims": [{"typ": "roles", "val": ["reader"]}]}').decode(),
+        401,
+    ),
+    "nested deeper than can be read": ("GET", base64.b64encode(b"[" * 100_000).decode(), 401),
+}
+
+
+@pytest.mark.parametrize(("method", "header", "expected"), ENTRIES.values(), ids=ENTRIES)
+def test_who_has_signed_in_may(method: str, header: str | None, expected: int | None) -> None:
+    """Proves what each app role opens, and that nonsense opens nothing."""
+    found = refuse_entry(method, header)
+
+    assert expected == (found and found.status)
+
+
+def test_who_lacks_a_role_is_told_which() -> None:
+    """Proves that the answer says what to ask for."""
+    found = refuse_entry("POST", principal("reader"))
+
+    assert found
+    assert found.detail == "The app role operator is needed; ask for it to be assigned."
+
+
+@given(header=st.text() | st.binary().map(lambda body: base64.b64encode(body).decode()))
+def test_no_header_ever_raises_or_opens(header: str) -> None:
+    """Proves that the door stays shut whatever is said at it."""
+    assert refuse_entry("GET", header) is not None
+
+
+DOCUMENT: dict[str, Any] = {"paths": {"/api/resync": {"post": {}}, "/api/gateways/{name}": {"get": {}}}}
+PLACES: dict[str, tuple[str, str, int, dict[str, str]]] = {
+    "a wrong method": ("GET", "/api/resync", 405, {"Allow": "POST"}),
+    "a wrong method in another case": ("DELETE", "/api/Resync/", 405, {"Allow": "POST"}),
+    "a wrong method of a place with a name": ("PUT", "/api/gateways/a", 405, {"Allow": "GET"}),
+    "nothing": ("GET", "/api/nothing", 404, {}),
+    "deeper": ("GET", "/api/resync/more", 404, {}),
+    "the root": ("GET", "/api/", 404, {}),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "status", "headers"), PLACES.values(), ids=PLACES)
+def test_where_nothing_is(method: str, path: str, status: int, headers: dict[str, str]) -> None:
+    """Proves 405 with what is allowed, and 404."""
+    problem, actual = unknown_place(method, path, DOCUMENT)
+
+    assert (status, headers) == (problem.status, actual)

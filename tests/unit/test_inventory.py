@@ -27,6 +27,11 @@ SELECTED = {
         Scope(certificate=build.CERTIFICATE),
         (FIRST, SECOND),
     ),
+    "a vault selects every gateway that uses one of its certificates": (
+        Scope(vault_host=build.CERTIFICATE.vault_host),
+        (FIRST, SECOND),
+    ),
+    "another vault selects nothing": (Scope(vault_host="kv-other.vault.azure.net"), ()),
     "a certificate of the same name in another vault selects nothing": (
         Scope(certificate=CertificateId("kv-other.vault.azure.net", build.CERTIFICATE.name)),
         (),

@@ -9,19 +9,21 @@ from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
     Choice,
+    LastVerdict,
     LedgerRow,
     Mode,
     Observation,
     Pause,
     ProbeFault,
     Reason,
+    Report,
     Rotation,
     Scope,
     Status,
     Trigger,
     Verdict,
 )
-from rotation.report import summary, to_json
+from rotation.report import gateway, operation, remembered, rotations, summary, to_json
 from tests.unit import build
 from tests.unit.build import FOREIGN, NEW, NOW, OLD, evidence, failed, served
 
@@ -284,3 +286,92 @@ def test_a_run_is_summed_up_in_a_line(statuses: list[Status], expected: str) -> 
     actual = summary(build.report(map(build.verdict, statuses)))
 
     assert expected == actual
+
+
+def test_what_the_ledger_holds_of_a_gateway_is_shown() -> None:
+    """Proves every field, and that a sync is in flight until it is proven or its time is over."""
+    since = NOW - timedelta(hours=1)
+    last = {"proxy/api.contoso.com": LastVerdict(Status.SYNCING, Reason.SYNC_IN_FLIGHT, False, since, "v1")}  # noqa: FBT003
+    row = replace(build.row_in_flight(), last=last)
+    expected = {
+        "attempts": 1,
+        "asked_at": (NOW - timedelta(minutes=10)).isoformat(),
+        "next_at": (NOW + timedelta(minutes=20)).isoformat(),
+        "hold_until": None,
+        "outcome": "accepted",
+        "proven_at": None,
+        "missing_since": None,
+        "in_flight": True,
+        "hostnames": [
+            {
+                "hostname": "api.contoso.com",
+                "hostname_type": "proxy",
+                "status": "SYNCING",
+                "reason": "SyncInFlight",
+                "drift": False,
+                "since": since.isoformat(),
+            }
+        ],
+        "rotations": [],
+    }
+
+    assert expected == remembered(row, NOW)
+    assert remembered(replace(row, proven_at=NOW), NOW)["in_flight"] is False
+    assert remembered(row, NOW + timedelta(hours=1))["in_flight"] is False
+
+
+SYNCED = build.report([build.verdict()], [build.decision(Choice.SYNC, build.row())])
+LOOKED = build.report([build.verdict()], [build.decision()])
+
+
+@pytest.mark.parametrize(
+    ("made", "row", "expected"),
+    [
+        pytest.param(SYNCED, build.row_in_flight(), "running", id="a sync of its own"),
+        pytest.param(SYNCED, replace(build.row_in_flight(), proven_at=NOW), "done", id="which is proven"),
+        pytest.param(SYNCED, build.row(), "done", id="of which nothing is known any more"),
+        pytest.param(LOOKED, build.row_in_flight(), "done", id="a sync of somebody else"),
+    ],
+)
+def test_an_operation_runs_as_long_as_its_own_syncs(made: Report, row: LedgerRow, expected: str) -> None:
+    """Proves when whoever polls may stop."""
+    written: Any = to_json(made)
+    shown = operation(written, {row.gateway_key: row}, NOW)
+
+    assert (expected, written["run_id"], written) == (shown["status"], shown["id"], shown["report"])
+    assert [
+        {
+            "gateway": "apim-contoso",
+            "gateway_id": build.GATEWAY_ID,
+            "gateway_kind": "ApiManagement",
+            "now": remembered(row, NOW),
+        }
+    ] == shown["gateways"]
+
+
+def test_a_gateway_is_shown_without_the_others() -> None:
+    """Proves that of the last report only its own part is taken."""
+    other = build.gateway(name="apim-other", resource_id=build.GATEWAY_ID + "-other")
+    elsewhere = build.verdict(of=evidence(served(), at=other))
+    written: Any = to_json(build.report([build.verdict(), elsewhere], [build.decision()]))
+    shown = gateway(written, build.row(), NOW)
+
+    assert ["apim-contoso"] == [v["gateway"] for v in written["verdicts"] if v in shown["verdicts"]]  # type: ignore[operator] # JSON
+    assert (written["decisions"], written["as_of"]) == (shown["decisions"], shown["as_of"])
+
+
+def test_rotations_of_the_ledger_are_named_as_in_the_last_report() -> None:
+    """Proves it, and that a gateway that is in none is named by its id."""
+    old = Rotation("https://kv/certificates/a", "v1", NOW, NOW, Trigger.TIMER)
+    new = replace(old, version="v2", noticed=NOW + timedelta(minutes=1))
+    rows = [
+        replace(build.row(), rotations=(old,)),
+        LedgerRow("/subscriptions/s/apim-else", rotations=(new,)),
+    ]
+    shown = rotations(rows, to_json(LOOKED))
+
+    assert [
+        ("apim-else", "/subscriptions/s/apim-else", None, "v2"),
+        ("apim-contoso", build.GATEWAY_ID, "ApiManagement", "v1"),
+    ] == [(r["gateway"], r["gateway_id"], r["gateway_kind"], r["version"]) for r in shown]
+    assert ["v2", "v1"] == [r["version"] for r in rotations(rows, None)]

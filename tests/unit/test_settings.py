@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotation.brakes import Brakes
-from rotation.settings import CLOUDS, CONNECTION_STRING, Identity, Mistakes, Settings, load, schedule
+from rotation.settings import (
+    CLOUDS,
+    CONNECTION_STRING,
+    PLATFORM_SIGN_IN,
+    Identity,
+    Mistakes,
+    Settings,
+    load,
+    schedule,
+    sign_in,
+)
 from rotation.verdict import Limits
 
 GUID = "11111111-2222-3333-4444-555555555555"
@@ -57,6 +67,8 @@ def test_one_setting_is_enough() -> None:
         event_budget=timedelta(seconds=15),
         event_queue=None,
         ledger=str(Path(tempfile.gettempdir()) / "apim-cert-rotation.sqlite"),
+        notices=None,
+        sign_in=False,
         connection_string=None,
         insights_identity=None,
     )
@@ -339,6 +351,62 @@ def test_a_wrong_connection_string_is_reported_without_showing_it(text: str) -> 
     assert SECRET not in repr(found)
 
 
+TOPIC = "https://topic-a.westeurope-1.eventgrid.azure.net"
+
+
+@pytest.mark.parametrize("text", [TOPIC, f"{TOPIC}/", f"{TOPIC}/api/events", f"{TOPIC}/api/events/"])
+def test_a_topic_is_its_endpoint(text: str) -> None:
+    """Proves that what the portal shows, and its host alone, mean the same."""
+    assert f"{TOPIC}/api/events" == settings(NOTICES=text).notices
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "topic-a",
+        TOPIC.replace("https", "http"),
+        f"{TOPIC}/api/other",
+        f"{TOPIC}/api/events?aeg-sas-key=x",
+        f"{TOPIC}/api/events?x&sig={SECRET}",
+        "https://user@topic-a.example/api/events",
+        "https:///api/events",
+    ],
+)
+def test_what_is_no_topic_is_refused_without_showing_a_key(text: str) -> None:
+    """Proves that no key travels by setting, and none is shown."""
+    (sentence,) = mistakes(NOTICES=text)
+
+    assert sentence.startswith("ROTATION_NOTICES")
+    assert "write the endpoint of an Event Grid topic" in sentence
+    assert SECRET not in sentence
+
+
+SIGN_IN: dict[str, tuple[str, str, bool | str]] = {
+    "nothing": ("", "True", False),
+    "off": ("off", "True", False),
+    "on": ("On", "True", True),
+    "on, without the platform's": ("on", "", "App Service Authentication is off"),
+    "on, with the platform's turned off": ("on", "False", "App Service Authentication is off"),
+    "a word that is neither": ("yes", "True", "write on (Entra sign-in with app roles) or off"),
+}
+
+
+@pytest.mark.parametrize(("text", "platform", "expected"), SIGN_IN.values(), ids=SIGN_IN)
+def test_people_sign_in_only_where_the_platform_sees_to_it(
+    text: str, platform: str, expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proves that a header of anybody's making opens no door, and that functions are registered so."""
+    found = load({**environ(SIGN_IN=text), PLATFORM_SIGN_IN: platform})
+    monkeypatch.setenv("ROTATION_SIGN_IN", text)
+    monkeypatch.setenv(PLATFORM_SIGN_IN, platform)
+
+    assert (expected is True) == sign_in()
+    if isinstance(found, Mistakes):
+        assert str(expected) in found.sentences[0]
+    else:
+        assert expected == found.sign_in
+
+
 def test_what_is_shown_holds_no_secret_and_all_else() -> None:
     """Proves that /api/status shows every setting in force, and of the key only that there is one."""
     found = load(
@@ -366,6 +434,8 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
         "event_budget_seconds": 15,
         "event_queue": None,
         "ledger": found.ledger,
+        "notices": None,
+        "sign_in": False,
         "application_insights": True,
     }
     actual = json.loads(json.dumps(found.to_json()))

@@ -25,6 +25,7 @@ from rotation.telemetry import (
     availability,
     counts,
     events,
+    notices,
     rotation_proven,
     sync_answered,
     sync_requested,
@@ -349,3 +350,51 @@ def test_drift_is_counted_apart() -> None:
     actual = (measured["stale"], measured["drift"])
 
     assert expected == actual
+
+
+NOTICED: dict[str, tuple[Event, str | None]] = {
+    "what is blocked": (
+        verdict_changed(build.run(), build.verdict(Status.BLOCKED), None),
+        "Rotation.Blocked",
+    ),
+    "what drifts": (
+        verdict_changed(build.run(), build.verdict(Status.STALE, drift=True), None),
+        "Rotation.Drifted",
+    ),
+    "what is only stale": (verdict_changed(build.run(), build.verdict(Status.STALE), None), None),
+    "what is in sync": (verdict_changed(build.run(), build.verdict(Status.IN_SYNC), None), None),
+    "what is proven": (
+        rotation_proven(build.run(), build.gateway(), Rotation("https://kv/a", "v", NOW, NOW, Trigger.HAND)),
+        "Rotation.Proven",
+    ),
+    "what was asked": (sync_requested(build.run(), build.decision(Choice.SYNC, build.row())), None),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), NOTICED.values(), ids=NOTICED)
+def test_others_are_told_of(event: Event, expected: str | None) -> None:
+    """Proves which events of a pass are notices, with the event's own id."""
+    told = notices(build.report(rows=[replace(build.row(), outbox=(event,))]))
+
+    assert ([(expected, event.event_id)] if expected else []) == [(n.type, n.event_id) for n in told]
+
+
+def test_a_notice_names_the_gateway_the_hostname_and_all_that_telemetry_says() -> None:
+    """Proves every field."""
+    event = NOTICED["what is blocked"][0]
+    (told,) = notices(build.report(rows=[replace(build.row(), outbox=(event,))]))
+
+    assert (build.GATEWAY_ID, build.HOSTNAME, NOW) == (told.source, told.subject, told.at)
+    assert {**event.properties, **event.measurements} == told.data
+
+
+def test_only_what_this_pass_has_stored_is_told() -> None:
+    """Proves that neither another worker's news nor what waits from earlier is told again."""
+    event = NOTICED["what is blocked"][0]
+    earlier = replace(event, properties={**event.properties, "run_id": "another"})
+    rows = [
+        replace(build.row(), outbox=(earlier,)),
+        replace(build.row(), gateway_key="not stored", outbox=(event,), etag=None),
+    ]
+
+    assert [] == notices(build.report(rows=rows))
