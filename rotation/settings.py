@@ -150,9 +150,11 @@ class Mistakes:
     sentences: tuple[str, ...]
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings | Mistakes:
-    """Read the settings, from the process's environment where none is given."""
-    reader = _Reader(os.environ if environ is None else environ)
+def load(
+    environ: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+) -> Settings | Mistakes:
+    """Read the settings, from the process's environment where none is given; options go before it."""
+    reader = _Reader({**(os.environ if environ is None else environ), **(options or {})})
     cloud_name = reader.take("CLOUD", "AzureCloud", _cloud)
     cloud = CLOUDS[cloud_name]
     limits = Limits()
@@ -193,6 +195,11 @@ def schedule() -> str:
 def event_queue() -> str | None:
     """The queue of events, needed to register its function; a wrong one is reported by `load`."""
     return _Reader(os.environ).take("EVENT_QUEUE", None, _queue)
+
+
+def site() -> tuple[str | None, str | None]:
+    """The name of the function app that this runs in, and the host id set for it; None outside of Azure."""
+    return os.environ.get("WEBSITE_SITE_NAME"), os.environ.get("AzureFunctionsWebHost__hostid")  # noqa: SIM112
 
 
 class _Reader:
