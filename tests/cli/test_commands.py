@@ -12,12 +12,12 @@ HOST = "api.contoso.com"
 URL = "https://kv-contoso.vault.azure.net/certificates/contoso-com"
 
 
-def contoso(**service: str) -> tuple[World, Certificate, Service]:
+def contoso(sku: str = "Premium") -> tuple[World, Certificate, Service]:
     """A world with one certificate and one service of one region with one unit."""
     world = World()
     certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])
     hostnames = (Hostname(HOST, certificate=certificate),)
-    made = world.add_service("apim-contoso", hostnames=hostnames, regions={"West Europe": 1}, **service)
+    made = world.add_service("apim-contoso", hostnames=hostnames, regions={"West Europe": 1}, sku=sku)
     return world, certificate, made
 
 
