@@ -4,42 +4,35 @@ import asyncio
 import json
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.live import Live
 
 from rotation import api
 from rotation import report as reports
-from rotation.app import App, build
 from rotation.brakes import Brakes
 from rotation.cli import inventory
 from rotation.cli.outcome import Exit, of_report, of_resync, planned
-from rotation.cli.screen import Screen, table
+from rotation.cli.passes import act, handshakes, look, survey
+from rotation.cli.screen import Screen
+from rotation.cli.watching import follow
 from rotation.model import (
     CertificateId,
     CertificateVersion,
     Decision,
     Endpoint,
-    Mode,
     ProbeFailure,
     Report,
     Scope,
     ServedCertificate,
     Status,
-    Trigger,
     Verdict,
-    shorten,
 )
-from rotation.reconcile import reconcile
 from rotation.settings import NO_SCOPE, PREFIX, Mistakes, Settings, load
 
 T = TypeVar("T")
-
-READS_AT_ONCE = 16
 
 app = typer.Typer(
     name="apim-rotation",
@@ -214,7 +207,7 @@ def watch(
     screen = Screen("watch", as_json=as_json)
     settings = _settings(context, screen)
     asked = _asked(screen, settings, gateway, hostname, certificate, everything=True)
-    screen.end(*_run(screen, _watch(screen, settings, asked.scope, every, timedelta(minutes=minutes))))
+    screen.end(*_run(screen, follow(screen, settings, asked.scope, every, timedelta(minutes=minutes))))
 
 
 @app.command()
@@ -234,7 +227,7 @@ def report(
     listed: list[CertificateId] | None = None
     versions = _expected(seen)
     if vaults and hosts:
-        listed, versions = _run(screen, _survey(screen, settings, hosts, versions))
+        listed, versions = _run(screen, survey(screen, settings, hosts, versions))
     endings = inventory.endings(seen, timedelta(days=days))
     pins = inventory.pinned(seen)
     unrenewed = inventory.unrenewed(seen, settings.limits.expires_soon)
@@ -246,6 +239,8 @@ def report(
         ((f"{e.not_after:%Y-%m-%d}", e.days, e.gateway, e.hostname, e.thumbprint) for e in endings),
     )
     screen.part("pinned", "Pinned to a version: they follow no renewal")
+    if not pins:
+        screen.table((), ())
     for pin in pins:
         screen.line(f"{pin.gateway} {pin.hostname}: {pin.key_vault_id}")
         screen.line(f"  Bicep      {pin.bicep}")
@@ -259,6 +254,8 @@ def report(
     screen.part("look-alike", "Look-alikes: other certificates cover the hostname too")
     screen.table(("hostname", "used", "others"), ((a.hostname, a.used, ", ".join(a.others)) for a in alike))
     screen.part("orphan", "Orphans: in a vault in use, but used by no gateway in scope")
+    if orphans is None and screen.lively:
+        screen.line("not known")
     screen.table(("certificate",), ((orphan,) for orphan in orphans or ()))
     result = {
         "as_of": seen.run.now.isoformat(),
@@ -285,10 +282,11 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     else:
         with screen.working("Asking Azure …"):
             lines = _run(screen, examine(found))
-    screen.table(
-        ("level", "check", "subject", "cause", "next step"),
-        ((line.level, line.check, line.subject, line.cause, line.step) for line in lines),
-    )
+    if screen.lively:
+        rows = [(n.level, n.check, n.subject, f"{n.cause} -> {n.step}" if n.step else n.cause) for n in lines]
+        screen.table(("level", "check", "subject", "cause -> next step"), rows)
+    else:
+        screen.table((), ((n.level, n.check, n.subject, n.cause, n.step) for n in lines))
     failed = any(line.level is judge.Level.FAILURE for line in lines)
     code = Exit.NEEDS_A_PERSON if failed else Exit.DONE
     code = Exit.MISCONFIGURED if isinstance(found, Mistakes) else code
@@ -312,7 +310,7 @@ def probe(
     settings = _settings(context, screen, scoped=False)
     endpoint = Endpoint(name, "", dialled, dialled_port, connections)
     with screen.working(f"Connecting to {dialled}:{dialled_port} …"):
-        seen, chain = _run(screen, _probe(settings, endpoint))
+        seen, chain = _run(screen, handshakes(settings, endpoint))
     served = [each for each in seen if isinstance(each, ServedCertificate)]
     now = datetime.now(UTC)
     screen.table(
@@ -415,26 +413,11 @@ def _run(screen: Screen, work: Coroutine[Any, Any, T]) -> T:
 
 def _look(screen: Screen, settings: Settings, scope: Scope, asked: api.Resync | None = None) -> Report:
     """A pass that leaves no trace: not in the ledger, and not in Application Insights."""
-
-    async def look() -> Report:
-        made = build(settings)
-        async with made.opened:
-            overrides = asked.overrides if asked else frozenset()
-            return await reconcile(made.world, scope, Mode.OBSERVE, Trigger.HAND, overrides)
-
+    overrides = asked.overrides if asked else frozenset()
     with screen.working(f"Looking at {scope} …"):
-        report = _run(screen, look())
-    _say_problems(screen, report)
+        report = _run(screen, look(settings, scope, overrides))
+    screen.problems(report)
     return report
-
-
-async def _act(settings: Settings, asked: api.Resync) -> Report:
-    """The pass that may act. Without Application Insights what is to be told waits in the ledger."""
-    made = build(settings)
-    async with made.opened:
-        if made.insights is None:
-            return await reconcile(made.world, asked.scope, asked.mode, Trigger.HAND, asked.overrides)
-        return await made.run(asked.scope, asked.mode, Trigger.HAND, None, asked.overrides)
 
 
 def _resync(
@@ -447,8 +430,8 @@ def _resync(
         )
     if yes:
         with screen.working("Asking for syncs …"):
-            report = _run(screen, _act(settings, asked))
-        _say_problems(screen, report)
+            report = _run(screen, act(settings, asked))
+        screen.problems(report)
         decisions = report.decisions
         code = of_resync(report)
     else:
@@ -458,149 +441,6 @@ def _resync(
         screen.note("A dry run: nothing was changed. --yes does it.")
     _show_decisions(screen, decisions)
     screen.end(code, {**_result(report, decisions), "dry_run": not yes})
-
-
-async def _watch(
-    screen: Screen, settings: Settings, scope: Scope, every: int, patience: timedelta
-) -> tuple[Exit, object]:
-    made: App = build(settings)
-    clock = asyncio.get_running_loop().time
-    until = clock() + patience.total_seconds()
-    waited: set[str] = set()
-    proven: dict[str, float | None] = {}
-    shown: list[tuple[object, ...]] = []
-    live = Live(console=screen.out, auto_refresh=False) if screen.lively else nullcontext()
-    async with made.opened:
-        with live as moving:
-            while True:
-                report = await reconcile(made.world, scope, Mode.OBSERVE, Trigger.HAND)
-                watched = [v for v in report.verdicts if v.status is not Status.UNMANAGED]
-                for verdict in watched:
-                    _note_proof(verdict, report, waited, proven)
-                rows = [_watched(verdict, proven) for verdict in watched]
-                code = of_report(report)
-                if any(v.status is Status.BLOCKED for v in watched):
-                    code = Exit.NEEDS_A_PERSON
-                over = code is Exit.DONE or _hopeless(watched) or clock() >= until
-                if moving is not None:
-                    moving.update(table(_WATCHED, rows), refresh=True)
-                elif rows != shown:
-                    screen.table(_WATCHED, rows)
-                    if not over:
-                        screen.emit(code, _watch_result(report, watched, proven))
-                shown = rows
-                if over:
-                    _say_problems(screen, report)
-                    return code, _watch_result(report, watched, proven)
-                await asyncio.sleep(every)
-
-
-_WATCHED = ("status", "gateway", "hostname", "reason", "time to served", "message")
-
-
-def _hopeless(verdicts: Iterable[Verdict]) -> bool:
-    """Whether waiting cannot help: something is blocked, and nothing is on its way."""
-    statuses = {verdict.status for verdict in verdicts}
-    return Status.BLOCKED in statuses and not statuses & {Status.SYNCING, Status.STALE}
-
-
-def _key(verdict: Verdict) -> str:
-    return f"{verdict.evidence.gateway.key} {verdict.evidence.binding.key}"
-
-
-def _note_proof(verdict: Verdict, report: Report, waited: set[str], proven: dict[str, float | None]) -> None:
-    """Time to served: from the ledger where it was measured there, else if it was proven as we watched."""
-    expected, key = verdict.evidence.expected, _key(verdict)
-    if verdict.status is not Status.IN_SYNC or not isinstance(expected, CertificateVersion):
-        waited.add(key)
-        proven.pop(key, None)
-    elif proven.get(key) is None:
-        row = report.rows.get(verdict.evidence.gateway.key)
-        measured = [
-            rotation.seconds_to_served
-            for rotation in (row.rotations if row else ())
-            if (rotation.certificate, rotation.version) == (str(expected.certificate), expected.version)
-        ]
-        seen = (report.run.now - expected.available_since).total_seconds() if key in waited else None
-        proven[key] = next((each for each in measured if each is not None), seen)
-
-
-def _watched(verdict: Verdict, proven: Mapping[str, float | None]) -> tuple[object, ...]:
-    seconds = proven.get(_key(verdict))
-    return (
-        verdict.status,
-        verdict.evidence.gateway.name,
-        verdict.evidence.binding.hostname,
-        verdict.reason,
-        "" if seconds is None else f"{timedelta(seconds=round(seconds))}",
-        verdict.message,
-    )
-
-
-def _watch_result(
-    report: Report, watched: Iterable[Verdict], proven: Mapping[str, float | None]
-) -> dict[str, object]:
-    return {
-        "as_of": report.run.now.isoformat(),
-        "hostnames": [
-            {
-                "gateway": verdict.evidence.gateway.name,
-                "hostname": verdict.evidence.binding.hostname,
-                "status": verdict.status,
-                "reason": verdict.reason,
-                "message": verdict.message,
-                "seconds_to_served": proven.get(_key(verdict)),
-            }
-            for verdict in watched
-        ],
-    }
-
-
-async def _survey(
-    screen: Screen,
-    settings: Settings,
-    hosts: Iterable[str],
-    known: Mapping[CertificateId, CertificateVersion],
-) -> tuple[list[CertificateId] | None, dict[CertificateId, CertificateVersion]]:
-    """All certificates of these vaults, and what can be read of them; None where a list was refused."""
-    from rotation.clients.doctor_vaults import list_certificates
-
-    listed, problems = await list_certificates(settings, hosts)
-    for problem in problems:
-        screen.note(f"{problem} Orphans and look-alikes are not known. It needs certificates list.")
-    versions = dict(known)
-    unread = [certificate for certificate in listed if certificate not in versions]
-    turns = asyncio.Semaphore(READS_AT_ONCE)
-    made = build(settings)
-    async with made.opened:
-        with screen.progress() as progress:
-            task = progress.add_task("Reading certificates", total=len(unread))
-
-            async def read(certificate: CertificateId) -> None:
-                async with turns:
-                    found = await made.world.certificates.current(certificate)
-                if isinstance(found, CertificateVersion):
-                    versions[certificate] = found
-                progress.advance(task)
-
-            await asyncio.gather(*map(read, unread))
-    return None if problems else listed, versions
-
-
-async def _probe(
-    settings: Settings, endpoint: Endpoint
-) -> tuple[list[ServedCertificate | ProbeFailure], list[Any]]:
-    from rotation.clients.http import tls_context
-    from rotation.clients.tls import TlsProbe
-    from rotation.clients.tls_chain import read_chain
-
-    place = (endpoint.host, endpoint.port)
-    handshake = TlsProbe(tls_context(settings.ca_bundle), settings.connect_to, settings.probe_timeout)
-    seen = await handshake([endpoint])
-    chain = []
-    if any(isinstance(each, ServedCertificate) for each in seen):
-        chain = await read_chain(place, endpoint.sni, settings.connect_to, settings.probe_timeout)
-    return seen, chain
 
 
 def _record(seen: ServedCertificate) -> dict[str, object]:
@@ -648,36 +488,40 @@ def _expected(report: Report) -> dict[CertificateId, CertificateVersion]:
     return {e.certificate: e for e in found if isinstance(e, CertificateVersion)}
 
 
-def _say_problems(screen: Screen, report: Report) -> None:
-    for problem in report.problems:
-        screen.note(problem)
-    if not report.verdicts and not report.problems:
-        screen.note(f"No gateway in scope matches {report.run.scope}.")
-
-
 def _show_verdicts(screen: Screen, report: Report) -> None:
+    """On a terminal the sentences follow the table, of what is not as it should be."""
     verdicts = sorted(report.verdicts, key=reports.urgency)
+    if not screen.lively:
+        screen.table((), ((*_names(v), _expected_thumbprint(v), v.message) for v in verdicts))
+        return
     screen.table(
-        ("status", "reason", "gateway", "hostname", "expected", "message"),
-        (
-            (
-                verdict.status,
-                verdict.reason,
-                verdict.evidence.gateway.name,
-                verdict.evidence.binding.hostname,
-                _thumbprint(screen, verdict),
-                verdict.message,
-            )
-            for verdict in verdicts
-        ),
+        ("status", "reason", "gateway", "hostname", "expected", "served", "ends"),
+        ((*_names(v), _expected_thumbprint(v)[:10], _leaves(v), _end(v)) for v in verdicts),
     )
+    for verdict in verdicts:
+        if verdict.status not in {Status.IN_SYNC, Status.UNMANAGED}:
+            screen.line(f"- {verdict.message}")
 
 
-def _thumbprint(screen: Screen, verdict: Verdict) -> str:
+def _names(verdict: Verdict) -> tuple[str, ...]:
+    evidence = verdict.evidence
+    return verdict.status, verdict.reason, evidence.gateway.name, evidence.binding.hostname
+
+
+def _expected_thumbprint(verdict: Verdict) -> str:
     expected = verdict.evidence.expected
-    if not isinstance(expected, CertificateVersion):
-        return ""
-    return shorten(expected.thumbprint) if screen.lively else expected.thumbprint
+    return expected.thumbprint if isinstance(expected, CertificateVersion) else ""
+
+
+def _leaves(verdict: Verdict) -> str:
+    seen = {o.thumbprint[:10] for o in verdict.evidence.observations if isinstance(o, ServedCertificate)}
+    return " ".join(sorted(seen)) or "nothing seen"
+
+
+def _end(verdict: Verdict) -> str:
+    leaves = (o for o in verdict.evidence.observations if isinstance(o, ServedCertificate))
+    ends = [leaf.not_after for leaf in leaves if leaf.not_after]
+    return f"{min(ends):%Y-%m-%d}" if ends else ""
 
 
 def _show_decisions(screen: Screen, decisions: Iterable[Decision]) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rotation.cli.outcome import Exit
-from rotation.model import clean
+from rotation.model import Report, clean
 
 STYLES = {
     "IN_SYNC": "green",
@@ -51,6 +51,13 @@ class Screen:
         self._notes.append(text)
         if not self.as_json:
             self._err.print(Text(clean(text, 2000), style="dim"), soft_wrap=True)
+
+    def problems(self, report: Report) -> None:
+        """What a pass could not see."""
+        for problem in report.problems:
+            self.note(problem)
+        if not report.verdicts and not report.problems:
+            self.note(f"No gateway in scope matches {report.run.scope}.")
 
     def working(self, what: str) -> AbstractContextManager[object]:
         """Show that something takes its time; only on a terminal."""
