@@ -136,11 +136,12 @@ def clock_is_right(ours: datetime, answer: Answer) -> Line:
 def arm_is_readable(subscription: str, answer: Answer, gateways: int, problems: Sequence[str]) -> Line:
     """A subscription in scope, and what was found there."""
     if answer.status != 200:
+        also = f", but {gateways} API Management service(s) in it can" if gateways else ""
         return Line(
             "arm",
             subscription,
-            Level.FAILURE,
-            f"the subscription cannot be read ({answer.why}).",
+            Level.WARNING if gateways else Level.FAILURE,
+            f"the subscription cannot be read ({answer.why}){also}.",
             "Give the identity the role Reader there, or correct ROTATION_SUBSCRIPTIONS.",
         )
     if mine := [problem for problem in problems if subscription in problem.lower()]:

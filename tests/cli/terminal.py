@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -75,6 +76,22 @@ class Terminal:
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def interrupt(self, *arguments: str) -> Ran:
+        """Run a command in a pipe until its first line, and press Ctrl-C."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "rotation", *arguments],
+            cwd=PROJECT,
+            env=self.environment | {"PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout
+            first = process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            rest, said = process.communicate(timeout=SECONDS)
+            return Ran(process.returncode, first + rest, said)
 
     def look(self, *arguments: str, **settings: str) -> Ran:
         """Run a command on a terminal of 200 columns."""

@@ -152,6 +152,18 @@ def test_watch_gives_up_and_says_how_far_it_came(tmp_path: Path) -> None:
         assert (1, ["SYNCING", "apim-contoso", HOST]) == (watched.code, watched.rows[0][:3])
 
 
+def test_an_interrupted_watch_says_so(tmp_path: Path) -> None:
+    """Exit code 130, without a traceback."""
+    world, certificate, _ = contoso()
+    with shell(world, tmp_path) as terminal:
+        certificate.renew()
+        ran = terminal.interrupt("watch", "--every", "3600")
+
+        assert (130, "STALE") == (ran.code, ran.rows[0][0])
+        assert "Interrupted." in ran.err
+        assert "Traceback" not in ran.err
+
+
 def test_report_finds_ends_pins_the_unrenewed_look_alikes_and_orphans(tmp_path: Path) -> None:
     """Everything that no event will ever tell of."""
     world, _, _ = contoso()

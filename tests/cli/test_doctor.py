@@ -213,6 +213,30 @@ def test_the_principal_is_that_of_the_identity_the_hostname_uses(
     assert expected == actual
 
 
+SUBSCRIPTION = "1d0c8a94-5b37-4f62-8e2d-93c6f7ab4e10"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gateways", "problems", "level"),
+    [
+        (Answer(200, {}), 1, (), Level.OK),
+        (Answer(200, {}), 0, (), Level.WARNING),
+        (Answer(403, None, "AuthorizationFailed"), 1, (), Level.WARNING),
+        (Answer(403, None, "AuthorizationFailed"), 0, (), Level.FAILURE),
+        (Answer(None, detail="no route"), 0, (), Level.FAILURE),
+        (Answer(200, {}), 0, (f"The services of {SUBSCRIPTION} could not be listed",), Level.FAILURE),
+        (Answer(200, {}), 1, ("The services of another one could not be listed",), Level.OK),
+    ],
+)
+def test_a_subscription_is_judged_by_what_was_found_in_it(
+    answer: Answer, gateways: int, problems: tuple[str, ...], level: Level
+) -> None:
+    """Rights on a resource group are enough for its services, so that is a warning only."""
+    line = doctor.arm_is_readable(SUBSCRIPTION, answer, gateways, problems)
+
+    assert level is line.level, line
+
+
 @pytest.mark.parametrize(
     ("filters", "level"),
     [
