@@ -3,10 +3,9 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +76,8 @@ class Terminal:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
-    def interrupt(self, *arguments: str) -> Ran:
-        """Run a command in a pipe until its first line, and press Ctrl-C."""
+    def run_and(self, then: Callable[[subprocess.Popen[str]], object], *arguments: str) -> Ran:
+        """Run a command in a pipe, and do something when it has written its first line."""
         with subprocess.Popen(
             [sys.executable, "-m", "rotation", *arguments],
             cwd=PROJECT,
@@ -89,7 +88,7 @@ class Terminal:
         ) as process:
             assert process.stdout
             first = process.stdout.readline()
-            process.send_signal(signal.SIGINT)
+            then(process)
             rest, said = process.communicate(timeout=SECONDS)
             return Ran(process.returncode, first + rest, said)
 

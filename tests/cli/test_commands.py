@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from signal import SIGINT
 
 import pytest
 
@@ -129,16 +130,19 @@ def test_emergency_names_the_version_explains_the_brakes_and_syncs_what_uses_it(
 def test_watch_follows_a_rotation_until_it_is_proven(tmp_path: Path) -> None:
     """One line for each change; the last with the time to served."""
     world, certificate, service = contoso()
-    service.update_duration = timedelta(seconds=1)
-    service.unit_lag = timedelta()
     with shell(world, tmp_path) as terminal:
         certificate.renew()
-        terminal.run("resync", "--all", "--yes")
-        watched = terminal.run("watch", "--every", "1", "--for", "2", "--json")
+        service.begin_sync()
+        watched = terminal.run_and(
+            lambda _: world.clock.advance(timedelta(minutes=25)), "watch", "--every", "1", "--json"
+        )
 
-        last = watched.result["hostnames"]
+        answers = watched.answers
+        shown = [[each["status"] for each in answer["result"]["hostnames"]] for answer in answers]
         assert 0 == watched.code
-        assert [(HOST, "IN_SYNC")] == [(each["hostname"], each["status"]) for each in last]
+        assert ([["SYNCING"], ["IN_SYNC"]], [1, 0]) == (shown, [answer["exit_code"] for answer in answers])
+        assert None is answers[0]["result"]["hostnames"][0]["seconds_to_served"]
+        assert 25 * 60 <= watched.result["hostnames"][0]["seconds_to_served"] < 30 * 60
 
 
 def test_watch_gives_up_and_says_how_far_it_came(tmp_path: Path) -> None:
@@ -157,7 +161,7 @@ def test_an_interrupted_watch_says_so(tmp_path: Path) -> None:
     world, certificate, _ = contoso()
     with shell(world, tmp_path) as terminal:
         certificate.renew()
-        ran = terminal.interrupt("watch", "--every", "3600")
+        ran = terminal.run_and(lambda process: process.send_signal(SIGINT), "watch", "--every", "3600")
 
         assert (130, "STALE") == (ran.code, ran.rows[0][0])
         assert "Interrupted." in ran.err
