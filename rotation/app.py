@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
@@ -26,12 +27,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The one path, with everything that it needs."""
+    """The one path, with everything that it needs; `opened` is for those who end before their process."""
 
     settings: Settings
     world: World
     insights: AppInsights | None
     notices: "Notices | None" = None
+    opened: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def mode(self, wanted: Mode) -> Mode:
         """What the pass may do: while ROTATION_MODE is observe, nothing but look."""
@@ -118,8 +120,12 @@ def build(settings: Settings) -> App:
     # Each call of the SDK would otherwise add three lines to the host's log, and with them to its bill.
     logging.getLogger("azure").setLevel(logging.WARNING)
     context = tls_context(settings.ca_bundle)
-    shared = transport(open_session(context, settings.connect_to))
+    session = open_session(context, settings.connect_to)
+    shared = transport(session)
     credential = DefaultAzureCredential(authority=settings.cloud.authority)
+    opened = AsyncExitStack()
+    opened.push_async_callback(session.close)
+    opened.push_async_callback(credential.close)
     arm = Arm(
         credential,
         shared,
@@ -153,12 +159,14 @@ def build(settings: Settings) -> App:
     insights = None
     if settings.connection_string:
         insights = AppInsights(settings.connection_string, settings.ca_bundle, settings.insights_identity)
+        opened.callback(insights.close)
     notices = None
     if settings.notices:
         from rotation.clients.notices import Notices
 
         notices = Notices(credential, shared, url=settings.notices)
-    return App(settings, world, insights, notices)
+        opened.push_async_callback(notices.close)
+    return App(settings, world, insights, notices, opened)
 
 
 def openapi() -> str:

@@ -38,9 +38,9 @@ def to_json(report: Report) -> dict[str, object]:
         "problems": list(report.problems),
         "missing": report.missing,
         "pause": pause_to_json(report.pause),
-        "decisions": [_decision(d) for d in report.decisions],
+        "decisions": [decision_to_json(d) for d in report.decisions],
         "rotations": _rotations(report),
-        "verdicts": [_verdict(v, run.now) for v in sorted(report.verdicts, key=_urgency)],
+        "verdicts": [_verdict(v, run.now) for v in sorted(report.verdicts, key=urgency)],
     }
 
 
@@ -186,7 +186,7 @@ def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
 
 
-def _urgency(verdict: Verdict) -> tuple[int, str, str]:
+def urgency(verdict: Verdict) -> tuple[int, str, str]:
     """Blocked and drifting first: what needs a human stands on top."""
     order = (Status.BLOCKED, Status.STALE, Status.UNKNOWN, Status.SYNCING, Status.IN_SYNC, Status.UNMANAGED)
     return order.index(verdict.status), verdict.evidence.gateway.key, verdict.evidence.binding.hostname
@@ -255,7 +255,8 @@ def _group(seen: Observation, connections: int, now: datetime) -> dict[str, obje
     }
 
 
-def _decision(decision: Decision) -> dict[str, object]:
+def decision_to_json(decision: Decision) -> dict[str, object]:
+    """What is done about a gateway, or why not."""
     answer = decision.answer
     return {
         "gateway": decision.gateway.name,

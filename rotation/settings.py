@@ -158,9 +158,11 @@ class Mistakes:
     sentences: tuple[str, ...]
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings | Mistakes:
-    """Read the settings, from the process's environment where none is given."""
-    reader = _Reader(os.environ if environ is None else environ)
+def load(
+    environ: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+) -> Settings | Mistakes:
+    """Read the settings, from the process's environment where none is given; options go before it."""
+    reader = _Reader({**(os.environ if environ is None else environ), **(options or {})})
     cloud_name = reader.take("CLOUD", "AzureCloud", _cloud)
     cloud = CLOUDS[cloud_name]
     limits = Limits()
@@ -209,6 +211,11 @@ def sign_in() -> bool:
     """Whether people sign in, needed to register the functions; a wrong setting is reported by `load`."""
     reader = _Reader(os.environ)
     return reader.take("SIGN_IN", False, reader.sign_in)  # noqa: FBT003 - the default of a value
+
+
+def site() -> tuple[str | None, str | None]:
+    """The name of the function app that this runs in, and the host id set for it; None outside of Azure."""
+    return os.environ.get("WEBSITE_SITE_NAME"), os.environ.get("AzureFunctionsWebHost__hostid")  # noqa: SIM112
 
 
 class _Reader:

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.arm_bodies import ArmError, service_body, slug
+from sandbox.arm_rights import ArmRights, network_status
 from sandbox.identity import Refusal, application, refusal
 from sandbox.resource_graph import ResourceGraph
 from sandbox.world import Server, Service, ServiceLockedError, Update, World
@@ -51,6 +52,7 @@ class Arm:
     def __init__(self, world: World) -> None:
         self._world = world
         self._graph = ResourceGraph(world)
+        rights = ArmRights(world)
         self._routes: list[
             tuple[str, re.Pattern[str], Callable[[web.Request, re.Match[str]], web.Response]]
         ] = [
@@ -60,6 +62,8 @@ class Arm:
                 ("GET", _SERVICE, self._get),
                 ("POST", rf"{_SERVICE}/refreshHostnames", self._refresh_hostnames),
                 ("GET", rf"{_SERVICE}/operationresults/(?P<operation>[^/]+)", self._operation_result),
+                ("GET", rf"{_SERVICE}/networkstatus", self._network_status),
+                *rights.routes,
             )
         ]
 
@@ -99,7 +103,8 @@ class Arm:
             return await self._graph.answer(request)
         for method, path, answer in self._routes:
             if method == request.method and (found := path.fullmatch(request.path)):
-                self._let_in(found["subscription"], request)
+                if "subscription" in found.groupdict():
+                    self._let_in(found["subscription"], request)
                 return answer(request, found)
         raise ArmError(404, "InvalidResourceType", f"There is nothing at {request.method} {request.path}.")
 
@@ -181,6 +186,10 @@ class Arm:
         if self._world.operation_ends_with == 204:
             return web.Response(status=204)
         return web.json_response(service_body(service, now))
+
+    def _network_status(self, _: web.Request, path: re.Match[str]) -> web.Response:
+        service = self._service(path)
+        return web.json_response(network_status(service, self._world.clock.now()))
 
     def _service(self, path: re.Match[str]) -> Service:
         for service in self._world.services:

@@ -53,7 +53,12 @@ class KeyVault:
             return _error(404, "VaultNotFound", f"There is no vault at {request.host}.")
         if request.path.startswith("/secrets"):
             return _error(403, "Forbidden", "Caller is not authorized to perform action on resource.")
+        return self._certificates(request, vault)
+
+    def _certificates(self, request: web.Request, vault: Vault) -> web.Response:
         path = _PATH.fullmatch(request.path)
+        if (request.method, request.path) == ("GET", "/certificates"):
+            return self._list(request, vault)
         if path is None or request.method != "GET":
             return _error(404, "NotFound", f"There is nothing at {request.method} {request.path}.")
         if not request.query.get("api-version"):
@@ -93,6 +98,17 @@ class KeyVault:
         items = [_item(version) for version in certificate.versions[start:after]]
         more = after < len(certificate.versions)
         return web.json_response({"value": items, "nextLink": str(following) if more else None})
+
+    def _list(self, request: web.Request, vault: Vault) -> web.Response:
+        size, start = (int(request.query.get(name, "0")) for name in ("maxresults", "$skiptoken"))
+        there = [each for each in vault.certificates.values() if not each.deleted]
+        after = start + (size or 25)
+        following = request.url.update_query({"$skiptoken": str(after)})
+        items = [
+            _item(each.newest) | {"id": f"https://{vault.host}/certificates/{each.name}"}
+            for each in there[start:after]
+        ]
+        return web.json_response({"value": items, "nextLink": str(following) if after < len(there) else None})
 
     def _deleted(self, certificate: Certificate | None, path: re.Match[str]) -> web.Response:
         if certificate is None or certificate.deleted is None:

@@ -326,7 +326,10 @@ class Certificate:
 
 
 class Vault:
-    """A key vault."""
+    """A key vault.
+
+    `subscribed` are the event types of the app's event subscription, None where there is no system topic.
+    """
 
     def __init__(self, world: "World", name: str) -> None:
         self.world = world
@@ -337,6 +340,10 @@ class Vault:
             f"/providers/Microsoft.KeyVault/vaults/{name}"
         )
         self.certificates: dict[str, Certificate] = {}
+        self.role_based = True
+        self.behind_firewall = False
+        self.lets_trusted_services_in = True
+        self.subscribed: set[EventType] | None = set(EventType)
 
     def add_certificate(
         self,
@@ -634,6 +641,9 @@ class World:
         self.operation_ends_with: Literal[200, 204] = 200
         self.disabled_certificate_answers: Literal[200, 403] = 403
         self.ingestion_needs_token = False
+        self.granted_actions = ["*/read", "Microsoft.ApiManagement/service/refreshHostnames/action"]
+        self.granted_data_actions = ["Microsoft.KeyVault/vaults/certificates/read"]
+        self.registers_sync = True
 
     @property
     def subscriptions(self) -> list[str]:

@@ -13,8 +13,13 @@ SDKS = ("aiohttp", "azure", "cryptography", "msrest", "opentelemetry", "yarl")
 WITH_SDKS = ("rotation/app.py", "rotation/clients/", "rotation/gateways/")
 PURE = {
     f"rotation/{name}.py"
-    for name in ("model", "verdict", "plan", "brakes", "inventory", "events", "api", "report", "telemetry")
-} | {f"rotation/web/{name}.py" for name in ("words", "fleet", "calendar")}
+    for name in (
+        *("model", "verdict", "plan", "brakes", "inventory", "history", "events", "api", "report"),
+        *("telemetry", "doctor", "cli/outcome", "cli/inventory"),
+        *("web/words", "web/fleet", "web/calendar"),
+    )
+}
+COMMAND_LINE = ("rich", "typer")
 IMPURE = (
     *("asyncio", "io", "os", "pathlib", "random", "secrets", "socket", "ssl", "subprocess", "tempfile"),
     *("threading", "time", "urllib.request", "uuid"),
@@ -23,6 +28,7 @@ SOCKETS = {"http.client", "socket", "sqlite3", "ssl", "urllib.request"}
 LAZY = (
     *("aiohttp", "azure.core", "azure.data", "azure.eventgrid", "azure.identity", "azure.keyvault"),
     *("azure.mgmt", "azure.mgmt.apimanagement", "azure.monitor", "cryptography", "jinja2", "opentelemetry"),
+    *COMMAND_LINE,
 )
 
 
@@ -80,6 +86,15 @@ def test_sdks_stay_at_the_edge() -> None:
     assert of_events == {"azure.eventgrid.EventGridEvent", "azure.eventgrid.SystemEventNames"}
 
 
+def test_the_command_line_is_a_room_of_its_own() -> None:
+    """Proves that the app never needs typer or rich: nothing but the two ways in imports the commands."""
+    strangers = {path for path in importers(*COMMAND_LINE) if not path.startswith("rotation/cli/")}
+    users = {path for path in importers("rotation.cli") if not path.startswith("rotation/cli/")}
+
+    assert not strangers
+    assert {"rotation/__main__.py"} == users
+
+
 def test_sockets_are_opened_in_clients_alone() -> None:
     """Proves the sentence to remember."""
     strangers = {path for path in importers(*SOCKETS) if not path.startswith("rotation/clients/")}
@@ -117,7 +132,7 @@ def test_what_decides_is_pure(path: str) -> None:
         n
         for n in imports(tree)
         if n.startswith("rotation.")
-        and not {f"{'/'.join(n.split('.')[:depth])}.py" for depth in (2, 3)} & PURE
+        and not {f"{part.replace('.', '/')}.py" for part in (n, n.rpartition(".")[0])} & PURE
     }
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     clocks = {

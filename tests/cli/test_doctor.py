@@ -1,0 +1,271 @@
+"""Each check of the doctor, well and ill: the level, the cause, and a step to take."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rotation import doctor
+from rotation.doctor import Answer, Level
+from rotation.model import Binding, CertificateId, Gateway, GatewayKind, KeyVaultReference
+from sandbox.world import EventType, Fault, Hostname, Server, Service, World
+from tests.cli.terminal import Ran, shell
+
+VAULT = "kv-contoso.vault.azure.net"
+CLIENT = "0b8c3f53-3c57-4b8b-9a27-4a8a8c6f0f11"
+PRINCIPAL = "5f3d1c7e-1d0f-4c6a-8a53-1f6d0b1f7a22"
+
+
+def contoso() -> tuple[World, Service]:
+    """A world with one certificate and one service."""
+    world = World()
+    certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])
+    hostnames = (Hostname("api.contoso.com", certificate=certificate),)
+    return world, world.add_service("apim-contoso", hostnames=hostnames)
+
+
+def levels(ran: Ran) -> dict[tuple[str, str], str]:
+    """The levels by check and subject."""
+    lines = ran.result["lines"]
+    assert [] == [line for line in lines if (line["level"] != "ok") != bool(line["next_step"])]
+    return {(line["check"], line["subject"]): line["level"] for line in lines}
+
+
+def test_a_healthy_installation_has_nothing_but_a_local_ledger_to_be_warned_of(tmp_path: Path) -> None:
+    """Every check speaks, and the exit code is 0."""
+    world, _ = contoso()
+    with shell(world, tmp_path) as terminal:
+        ran = terminal.run("doctor", "--json")
+        found = levels(ran)
+
+        assert 0 == ran.code, ran.err
+        assert [("ledger", str(tmp_path / "ledger.sqlite"))] == [k for k, v in found.items() if v != "ok"]
+        assert set(CHECKS) == {check for check, _ in found}
+        assert ["DoctorRan"] == [event.name for event in world.custom_events()]
+        assert [] == [r.path for r in world.requests if r.path.startswith("/secrets")]
+
+
+CHECKS = (
+    *("settings", "identity", "ledger", "host id", "app insights", "clock", "arm", "sync action", "probe"),
+    *("network status", "vault", "vault settings", "own secrets", "events", "gateway identity"),
+)
+
+
+def test_everything_that_is_ill_is_found_in_one_run(tmp_path: Path) -> None:
+    """One illness does not hide the others."""
+    world, service = contoso()
+    vault = world.vaults["kv-contoso"]
+    world.granted_actions = ["*/read"]
+    world.granted_data_actions = ["Microsoft.KeyVault/vaults/*"]
+    world.registers_sync = False
+    world.clock.advance(timedelta(minutes=10))
+    world.faults.append(Fault(Server.INGESTION, status=400, body={}, times=None))
+    service.down.add("West Europe")
+    service.identity_can_read_vault = False
+    vault.subscribed = {EventType.NEW_VERSION}
+    with shell(world, tmp_path, {"ROTATION_MODE": "enforce", "WEBSITE_SITE_NAME": "a" * 40}) as terminal:
+        ran = terminal.run("doctor", "--json")
+        found = levels(ran)
+
+        assert 3 == ran.code
+        assert {
+            ("app insights", "Application Insights"): "failure",
+            ("clock", "this machine"): "failure",
+            ("gateway identity", f"apim-contoso -> {VAULT}"): "failure",
+            ("network status", "apim-contoso"): "failure",
+            ("probe", "apim-contoso"): "failure",
+            ("sync action", "apim-contoso"): "failure",
+            ("events", VAULT): "warning",
+            ("host id", "a" * 40): "warning",
+            ("ledger", str(tmp_path / "ledger.sqlite")): "warning",
+            ("own secrets", VAULT): "warning",
+            ("sync action", "Microsoft.ApiManagement"): "warning",
+        } == {key: level for key, level in found.items() if level != "ok"}
+
+
+def test_what_may_not_be_read_is_said_and_not_taken_for_well(tmp_path: Path) -> None:
+    """ARM refuses everything but the list of services; the vault refuses us."""
+    world, _ = contoso()
+    world.faults.append(Fault(Server.VAULT, status=403, times=None))
+    refused = r"permissions|roleAssignments|providerOperations|systemTopics|networkstatus"
+    world.faults.append(Fault(Server.ARM, path=refused, status=403, times=None))
+    with shell(world, tmp_path) as terminal:
+        ran = terminal.run("doctor", "--json")
+        found = levels(ran)
+
+        assert 3 == ran.code
+        assert "failure" == found["vault", VAULT]
+        for check, subject in (
+            ("sync action", "apim-contoso"),
+            ("sync action", "Microsoft.ApiManagement"),
+            ("network status", "apim-contoso"),
+            ("own secrets", VAULT),
+            ("events", VAULT),
+            ("gateway identity", f"apim-contoso -> {VAULT}"),
+        ):
+            assert "warning" == found[check, subject], (check, subject)
+
+
+def test_without_a_sign_in_the_doctor_says_so_first(tmp_path: Path) -> None:
+    """No token, no reads: one failure with the command that helps."""
+    world, _ = contoso()
+    world.faults.append(Fault(Server.IDENTITY, status=500, body={}, times=None))
+    with shell(world, tmp_path, {"AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential"}) as terminal:
+        ran = terminal.run("doctor", "--json")
+        lines = {line["check"]: line for line in ran.result["lines"]}
+
+        assert (3, "failure") == (ran.code, lines["identity"]["level"])
+        assert "az login" in lines["identity"]["next_step"]
+        assert "arm" not in lines
+
+
+def test_wrong_settings_are_lines_too(tmp_path: Path) -> None:
+    """Exit code 5, as with every command."""
+    world, _ = contoso()
+    with shell(world, tmp_path) as terminal:
+        ran = terminal.run("doctor", "--json", ROTATION_MODE="on", ROTATION_SCHEDUL="x")
+
+        assert 5 == ran.code
+        assert ["failure", "failure"] == [line["level"] for line in ran.result["lines"]]
+
+
+def gateway(identity_client_id: str | None = None) -> Gateway:
+    """A service with one binding."""
+    reference = KeyVaultReference(CertificateId(VAULT, "contoso-com"), None)
+    binding = Binding("api.contoso.com", "Proxy", "", reference, None, identity_client_id, ())
+    service = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ApiManagement/service/apim"
+    return Gateway(service, "apim", GatewayKind.API_MANAGEMENT, "", "Succeeded", (binding,))
+
+
+def vault(**properties: object) -> dict[str, Any]:
+    """A vault with role assignments and no firewall."""
+    return {"id": "/v", "properties": {"enableRbacAuthorization": True, **properties}}
+
+
+def assigned(role: str) -> Answer:
+    """One role assignment."""
+    return Answer(200, {"value": [{"properties": {"roleDefinitionId": f"/x/roleDefinitions/{role}"}}]})
+
+
+SECRETS_USER = "4633458B-17DE-408A-B874-0445C86B69E6"
+READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
+WALL = {"networkAcls": {"defaultAction": "Deny", "bypass": "AzureServices"}}
+THICK_WALL = {"networkAcls": {"defaultAction": "Deny", "bypass": "None"}}
+
+
+def policy(right: str, principal: str = PRINCIPAL) -> dict[str, Any]:
+    """A vault with one access policy."""
+    return {
+        "enableRbacAuthorization": False,
+        "accessPolicies": [{"objectId": principal.upper(), "permissions": {"secrets": [right]}}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("client", "principal", "properties", "assignments", "level", "said"),
+    [
+        (None, PRINCIPAL, {}, assigned(SECRETS_USER), Level.OK, "Key Vault Secrets User"),
+        (None, PRINCIPAL, {}, assigned(READER), Level.WARNING, "none that is known to read secrets"),
+        (None, PRINCIPAL, {}, Answer(200, {"value": []}), Level.FAILURE, "has no role"),
+        (None, PRINCIPAL, {}, Answer(403, None, "Denied"), Level.WARNING, "HTTP 403 Denied"),
+        (None, None, {}, Answer(None), Level.FAILURE, "does not exist on the service"),
+        (None, PRINCIPAL, policy("Get"), Answer(None), Level.OK, "an access policy"),
+        (None, PRINCIPAL, policy("list"), Answer(None), Level.FAILURE, "no access policy"),
+        (None, PRINCIPAL, policy("get", CLIENT), Answer(None), Level.FAILURE, "no access policy"),
+        (None, PRINCIPAL, WALL, assigned(SECRETS_USER), Level.OK, "may read"),
+        (None, PRINCIPAL, THICK_WALL, assigned(SECRETS_USER), Level.FAILURE, "firewall"),
+        (CLIENT, PRINCIPAL, WALL, assigned(SECRETS_USER), Level.FAILURE, "system-assigned"),
+        (CLIENT, PRINCIPAL, {}, assigned(SECRETS_USER), Level.OK, f"user-assigned {CLIENT}"),
+    ],
+)
+def test_the_identity_of_a_gateway_is_judged(  # noqa: PLR0917 - the columns of the table
+    client: str | None,
+    principal: str | None,
+    properties: dict[str, Any],
+    assignments: Answer,
+    level: Level,
+    said: str,
+) -> None:
+    """Role assignments or access policies, and the firewall's rule for API Management."""
+    service = gateway(client)
+    line = doctor.gateway_may_read(service, service.bindings[0], principal, vault(**properties), assignments)
+
+    assert (level, True) == (line.level, said in line.cause), line
+
+
+@pytest.mark.parametrize(
+    ("client", "identity", "expected"),
+    [
+        (None, {"principalId": PRINCIPAL}, PRINCIPAL),
+        (None, {"type": "UserAssigned"}, None),
+        (CLIENT, {"userAssignedIdentities": {"/a": {"clientId": CLIENT.upper(), "principalId": "p"}}}, "p"),
+        (CLIENT, {"principalId": PRINCIPAL, "userAssignedIdentities": {}}, None),
+        (None, None, None),
+    ],
+)
+def test_the_principal_is_that_of_the_identity_the_hostname_uses(
+    client: str | None, identity: dict[str, Any] | None, expected: str | None
+) -> None:
+    """Another identity of the service does not count."""
+    actual = doctor.principal_of(gateway(client).bindings[0], {"identity": identity})
+
+    assert expected == actual
+
+
+SUBSCRIPTION = "1d0c8a94-5b37-4f62-8e2d-93c6f7ab4e10"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gateways", "problems", "level"),
+    [
+        (Answer(200, {}), 1, (), Level.OK),
+        (Answer(200, {}), 0, (), Level.WARNING),
+        (Answer(403, None, "AuthorizationFailed"), 1, (), Level.WARNING),
+        (Answer(403, None, "AuthorizationFailed"), 0, (), Level.FAILURE),
+        (Answer(None, detail="no route"), 0, (), Level.FAILURE),
+        (Answer(200, {}), 0, (f"The services of {SUBSCRIPTION} could not be listed",), Level.FAILURE),
+        (Answer(200, {}), 1, ("The services of another one could not be listed",), Level.OK),
+    ],
+)
+def test_a_subscription_is_judged_by_what_was_found_in_it(
+    answer: Answer, gateways: int, problems: tuple[str, ...], level: Level
+) -> None:
+    """Rights on a resource group are enough for its services, so that is a warning only."""
+    line = doctor.arm_is_readable(SUBSCRIPTION, answer, gateways, problems)
+
+    assert level is line.level, line
+
+
+@pytest.mark.parametrize(
+    ("filters", "level"),
+    [
+        ({"includedEventTypes": None}, Level.OK),
+        ({"includedEventTypes": [kind.upper() for kind in doctor.HEEDED]}, Level.OK),
+        ({"includedEventTypes": list(doctor.HEEDED), "subjectBeginsWith": "one"}, Level.WARNING),
+        ({"includedEventTypes": ["Microsoft.KeyVault.SecretNewVersionCreated"]}, Level.WARNING),
+    ],
+)
+def test_an_event_subscription_must_let_every_renewal_through(filters: dict[str, Any], level: Level) -> None:
+    """Azure compares types without case; no list means all of them."""
+    line = doctor.events_arrive(VAULT, [{"properties": {"filter": filters}}])
+
+    assert level is line.level, line
+
+
+@pytest.mark.parametrize(
+    ("actions", "refused", "expected"),
+    [
+        (["*"], [], True),
+        (["Microsoft.ApiManagement/service/*"], [], True),
+        (["microsoft.apimanagement/SERVICE/refreshhostnames/action"], [], True),
+        (["*/read"], [], False),
+        (["*"], ["Microsoft.ApiManagement/service/*/action"], False),
+        ([], [], False),
+    ],
+)
+def test_rights_are_read_as_azure_reads_them(actions: list[str], refused: list[str], expected: bool) -> None:  # noqa: FBT001
+    """Wildcards, without case, less what is refused."""
+    actual = doctor.allows([{"actions": actions, "notActions": refused}], doctor.SYNC_ACTION)
+
+    assert expected is actual
