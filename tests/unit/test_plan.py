@@ -17,6 +17,7 @@ from rotation.model import (
     Status,
     SyncAnswer,
     SyncOutcome,
+    Trigger,
     UnreadableCause,
     Verdict,
 )
@@ -342,6 +343,14 @@ def test_a_new_version_waits_for_a_refusal_of_the_one_before() -> None:
     ]
 
     assert expected == actual
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+def test_an_event_is_no_reason_to_ask_again(trigger: Trigger) -> None:
+    """Proves that a hundred events about a version that was asked for are no hundred syncs."""
+    held = {decide(IDLE, [STALE], ledger, run(trigger=trigger)).choice for ledger in (IN_FLIGHT, NOT_DUE)}
+
+    assert {Choice.IN_FLIGHT, Choice.NOT_DUE} == held
 
 
 def test_a_new_version_does_not_refill_the_limit_of_force() -> None:
