@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from itertools import islice, zip_longest
@@ -27,8 +27,8 @@ from tests.mutation.mutants import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).with_name("result.json")
-EVERY_NTH_CASE = 53
-"""Of the enumeration: a mutant that one case in so many kills is killed by all of them."""
+LESS = {"EVERY_NTH_CASE": "53", "MACHINE_EXAMPLES": "15"}
+"""A mutant that a part of the enumeration and of the machine's runs kills is killed by the whole."""
 
 TESTS = {
     "verdict": ("test_verdict", "test_verdict_enumeration"),
@@ -44,8 +44,11 @@ SCHEDULES = 20
 class Judge:
     """A pytest plugin that runs the collected tests over and over, each time over another mutant."""
 
-    def __init__(self, asked: Iterable[Mutant], jobs: int, *, simulate: bool) -> None:
+    def __init__(
+        self, asked: Iterable[Mutant], modules: Collection[str], jobs: int, *, simulate: bool
+    ) -> None:
         self.asked = asked
+        self.modules = modules
         self.jobs = jobs
         self.simulate = simulate
         self.by_tests: dict[Mutant, bool] = {}
@@ -70,70 +73,91 @@ class Judge:
             for module, names in TESTS.items()
         }
         for module, tests in items.items():
-            if _ends_badly(lambda tests=tests: self._red(tests)):  # type: ignore[misc]
-                pytest.exit(f"the tests of {module} are red without any mutant", returncode=1)
-        self.by_tests = self._each(self.asked, lambda mutant: self._red(items[mutant.module]))
+            if module not in self.modules:
+                continue
+            process, told = _forked(lambda tests=tests: self._red(tests))  # type: ignore[misc]
+            if os.waitpid(process, 0)[1]:
+                pytest.exit(f"red without any mutant, {module}: {told()}", returncode=1)
+        self.by_tests = self._each(self.asked, lambda mutant: self._red(items[mutant.module]), items)
         if self.simulate:
             survivors = [mutant for mutant, killed in self.by_tests.items() if not killed]
-            self.by_simulation = self._each(survivors, lambda _: _simulation_is_red())
+            self.by_simulation = self._each(survivors, lambda _: _simulation_is_red(), {})
         return True
 
-    def _red(self, items: Sequence[pytest.Item]) -> bool:
+    def _red(self, items: Sequence[pytest.Item]) -> str | None:
+        """The first test that fails."""
         for item, following in zip_longest(items, items[1:]):
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             if self._failed:
-                return True
-        return False
+                return item.nodeid
+        return None
 
-    def _each(self, asked: Iterable[Mutant], red: Callable[[Mutant], bool]) -> dict[Mutant, bool]:
-        """Whether each mutant was killed; so many processes at once as there are jobs."""
+    def _each(
+        self,
+        asked: Iterable[Mutant],
+        red: Callable[[Mutant], str | None],
+        items: dict[str, list[pytest.Item]],
+    ) -> dict[Mutant, bool]:
+        """Whether each mutant was killed; the test that killed the last one of a module goes first."""
         killed: dict[Mutant, bool] = {}
-        running: dict[int, Mutant] = {}
+        running: dict[int, tuple[Mutant, Callable[[], str]]] = {}
 
         def wait() -> None:
             process, status = os.wait()
-            killed[running.pop(process)] = status != 0
+            mutant, told = running.pop(process)
+            killed[mutant] = status != 0
+            by = told()
+            if by:
+                items.get(mutant.module, []).sort(key=lambda item: item.nodeid != by)
+            if not killed[mutant]:
+                sys.stderr.write(f"survives: {mutant.name}\n")
             if len(killed) % 50 == 0:
                 sys.stderr.write(f"{len(killed)} judged, {sum(killed.values())} killed\n")
 
         for mutant in asked:
             if len(running) >= self.jobs:
                 wait()
-            running[_forked(lambda mutant=mutant: _over(mutant, red))] = mutant  # type: ignore[misc]
+            process, told = _forked(lambda mutant=mutant: _over(mutant, red))  # type: ignore[misc]
+            running[process] = mutant, told
         while running:
             wait()
         return killed
 
 
-def _over(mutant: Mutant, red: Callable[[Mutant], bool]) -> bool:
+def _over(mutant: Mutant, red: Callable[[Mutant], str | None]) -> str | None:
     take_over(import_module(f"rotation.{mutant.module}"), mutant)
     return red(mutant)
 
 
-def _forked(red: Callable[[], bool]) -> int:
-    """The process that finds out: it ends with 0 only where all is green."""
+def _forked(red: Callable[[], str | None]) -> tuple[int, Callable[[], str]]:
+    """The process that finds out, and what it has found red: it ends with 0 only where all is green."""
+    reading, writing = os.pipe()
     process = os.fork()
     if process:
-        return process
+        os.close(writing)
+
+        def told() -> str:
+            with os.fdopen(reading, encoding="utf-8") as pipe:
+                return pipe.read()
+
+        return process, told
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        os._exit(1 if red() else 0)
+        found = red()
+        os.write(writing, (found or "").encode())
+        os._exit(1 if found else 0)
     finally:
         os._exit(1)
 
 
-def _ends_badly(red: Callable[[], bool]) -> bool:
-    return os.waitpid(_forked(red), 0)[1] != 0
-
-
-def _simulation_is_red() -> bool:
+def _simulation_is_red() -> str | None:
     from tests.simulation.soak import run
 
     logging.getLogger("rotation").setLevel(logging.CRITICAL)
-    return any(run([seed]).failed for seed in range(SCHEDULES))
+    return next((f"seed {seed}" for seed in range(SCHEDULES) if run([seed]).failed), None)
 
 
 def take_over(module: ModuleType, mutant: Mutant) -> None:
@@ -147,7 +171,8 @@ def take_over(module: ModuleType, mutant: Mutant) -> None:
         if isinstance(old, FunctionType | type):
             _take_over(old, new)
         elif not isinstance(old, ModuleType):
-            for other in list(sys.modules.values()):
+            ours = [of for at, of in sys.modules.items() if at.startswith(("rotation", "tests"))]
+            for other in ours:
                 for alias, value in list(vars(other).items()):
                     if value is old:
                         setattr(other, alias, new)
@@ -155,7 +180,11 @@ def take_over(module: ModuleType, mutant: Mutant) -> None:
 
 def _take_over(old: Any, new: Any) -> None:  # noqa: ANN401 - functions, properties and classes
     if isinstance(old, FunctionType):
-        old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+        old.__code__, old.__defaults__, old.__kwdefaults__ = (
+            new.__code__,
+            new.__defaults__,
+            new.__kwdefaults__,
+        )
     elif isinstance(old, property):
         _take_over(old.fget, new.fget)
     elif isinstance(old, type):
@@ -164,21 +193,26 @@ def _take_over(old: Any, new: Any) -> None:  # noqa: ANN401 - functions, propert
                 _take_over(member, vars(new)[name])
 
 
-def all_mutants() -> Iterator[Mutant]:
-    """Of every module that is judged."""
-    for module in TESTS:
-        yield from mutants(module, (ROOT / "rotation" / f"{module}.py").read_text(encoding="utf-8"))
-
-
-def judge(asked: Iterable[Mutant], jobs: int, *, simulate: bool) -> Judge:
-    """Collect the tests and run them over each mutant.
+def judge(
+    modules: Collection[str],
+    jobs: int,
+    *,
+    only: Collection[str] | None = None,
+    every: int = 1,
+    simulate: bool = False,
+) -> Judge:
+    """Collect the tests and run them over the mutants of these modules, or over those with these names.
 
     Raises:
         SystemExit: the tests are red without any mutant.
     """
-    os.environ["EVERY_NTH_CASE"] = str(EVERY_NTH_CASE)
+    os.environ |= LESS
     import_module("tests.simulation.soak")
-    plugin = Judge(asked, jobs, simulate=simulate)
+    every_one = (
+        m for name in modules for m in mutants(name, (ROOT / f"rotation/{name}.py").read_text("utf-8"))
+    )
+    asked = islice((m for m in every_one if only is None or m.name in only), 0, None, every)
+    plugin = Judge(asked, modules, jobs, simulate=simulate)
     files = dict.fromkeys(f"tests/unit/{name}.py" for names in TESTS.values() for name in names)
     options = ("-qq", "-s", "-p", "no:cacheprovider", "-o", "timeout=0", "--rootdir", str(ROOT))
     status = pytest.main([*options, *(str(ROOT / file) for file in files)], plugins=[plugin])
@@ -196,7 +230,9 @@ def figures(found: Judge, kept: Mapping[str, Any] | None) -> dict[str, Any]:
         counts = {module: {"mutants": judged[module], "killed": 0} for module in TESTS}
     for mutant, killed in found.by_tests.items():
         counts[mutant.module]["killed"] += killed
-    survivors = {m.name: found.by_simulation[m] for m, killed in found.by_tests.items() if not killed}
+    survivors = {
+        m.name: found.by_simulation.get(m, False) for m, killed in found.by_tests.items() if not killed
+    }
     return {"modules": counts, "survivors": survivors}
 
 
@@ -213,12 +249,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation.judge", description=__doc__)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     parser.add_argument("--survivors", action="store_true", help="only those of the result that is kept")
+    parser.add_argument("--module", choices=TESTS, help="only this one; no result is kept")
+    parser.add_argument("--simulate", action="store_true", help="show survivors to the simulator")
     parser.add_argument("--every", type=int, default=1, help="only every so manieth; no result is kept")
     asked = parser.parse_args(arguments)
     began = time.monotonic()
     kept = json.loads(RESULT.read_text(encoding="utf-8")) if asked.survivors else None
-    chosen = (mutant for mutant in all_mutants() if kept is None or mutant.name in kept["survivors"])
-    found = judge(islice(chosen, 0, None, asked.every), asked.jobs, simulate=True)
+    modules = [asked.module] if asked.module else list(TESTS)
+    only = kept["survivors"] if kept else None
+    found = judge(modules, asked.jobs, only=only, every=asked.every, simulate=asked.simulate)
     result = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "cores": os.cpu_count(),
@@ -230,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{render(result)}\n\nSurvivors:\n")
     for name, told in result["survivors"].items():
         sys.stdout.write(f"{name}{' (the simulator turns red)' * told}\n")
-    if asked.every == 1:
+    if asked.every == 1 and asked.module is None:
         RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 

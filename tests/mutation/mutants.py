@@ -1,11 +1,10 @@
 """Small changes to a module, each of which a test should notice.
 
 Not changed are message texts (f-strings with all that is in them, and strings of several words), docstrings,
-annotations, decorators, imports and asserts.
+types, decorators, imports and asserts.
 """
 
 import ast
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ CALCULATED: dict[type[ast.operator], type[ast.operator]] = {
 }
 OPPOSITES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 CALLED = {*OPPOSITES, "replace", "reversed", "sorted"}
+TYPES = {"Callable", "dict", "list", "tuple"}
 TEXT_METHODS = {"lower", "rstrip", "strip"}
 ALONE_SAYS_NOTHING = (ast.Constant, ast.keyword, ast.comprehension)
 LONGEST = 100
@@ -79,6 +79,8 @@ def mutants(module: str, source: str) -> Iterator[Mutant]:
             after = _text(replacement if shown is node else shown)
             code = compile(ast.fix_missing_locations(tree), f"rotation/{module}.py", "exec")
             _put(parents[node], replacement, node)
+            if after == before:
+                continue
             cut = _differing(before, after)
             name = f"{module}.{where}: `{cut[0]}` → `{cut[1]}`"
             seen[name] += 1
@@ -91,6 +93,8 @@ def _code(node: ast.AST, parent: ast.AST | None = None) -> Iterator[ast.AST]:
         return
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) in TYPES:
+        return
     if parent is not None and not isinstance(node, ast.expr_context):
         yield node
     for name, value in ast.iter_fields(node):
@@ -101,7 +105,7 @@ def _code(node: ast.AST, parent: ast.AST | None = None) -> Iterator[ast.AST]:
                 yield from _code(child, node)
 
 
-def _changed(node: ast.AST) -> Sequence[ast.AST]:
+def _changed(node: ast.AST) -> Sequence[ast.AST]:  # noqa: PLR0911 - one for each kind of node
     """What a node can be replaced by."""
     match node:
         case ast.Compare(left, operators, others):
@@ -134,7 +138,7 @@ def _changed(node: ast.AST) -> Sequence[ast.AST]:
             return _changed_value(node)
 
 
-def _changed_value(node: ast.AST) -> Sequence[ast.AST]:
+def _changed_value(node: ast.AST) -> Sequence[ast.AST]:  # noqa: PLR0911 - one for each kind of node
     match node:
         case ast.Constant(bool() as value):
             return [ast.Constant(not value)]
@@ -143,7 +147,11 @@ def _changed_value(node: ast.AST) -> Sequence[ast.AST]:
         case ast.Constant(str() as text) if not _message(text):
             return [ast.Constant(f"{text}X" if text else "X")]
         case ast.Call(ast.Name(name), arguments, keywords) if name in CALLED:
-            other = [ast.Call(ast.Name(OPPOSITES[name], ast.Load()), arguments, keywords)] if name in OPPOSITES else []
+            other = (
+                [ast.Call(ast.Name(OPPOSITES[name], ast.Load()), arguments, keywords)]
+                if name in OPPOSITES
+                else []
+            )
             taken = [of for of in arguments[:1] if name in {"sorted", "reversed"}]
             fewer = [ast.Call(node.func, arguments, _without(keywords, i)) for i in range(len(keywords))]
             return [*other, *taken, *fewer]
@@ -197,8 +205,9 @@ def _place(node: ast.AST, parents: Parents) -> tuple[str, bool]:
     """The names of the functions, classes or constant that a node is in, and whether it is a function."""
     names: list[str] = []
     in_function = False
-    above: ast.AST | None = node
-    while above := parents.get(above):
+    above = node
+    while above in parents:
+        above = parents[above]
         in_function |= isinstance(above, ast.FunctionDef)
         if isinstance(above, ast.FunctionDef | ast.ClassDef):
             names.append(above.name)
@@ -216,7 +225,7 @@ def _differing(before: str, after: str) -> tuple[str, str]:
     """Two texts, cut to where they differ."""
     if max(len(before), len(after)) <= LONGEST:
         return before, after
-    same = len(os.path.commonprefix((before, after)))
+    same = next((n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)
     start = max(0, before.rfind(" ", 0, max(0, same - LONGEST // 4)) + 1)
     return _cut(before, start), _cut(after, start)
 

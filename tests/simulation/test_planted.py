@@ -1,8 +1,8 @@
 """The tests can fail: bugs planted in a copy of the project, each of which turns something red.
 
-A bug is a line of the product, found by its text and replaced. In the copy, in a process of its own, then runs
-what must notice: the soak, until the figure that is named is no longer zero, or the one test that is named.
-Over the product itself both are green, as this suite shows.
+A bug is a line of the product, found by its text and replaced. In the copy, in a process of its own, then
+runs what must notice: the soak, until the figure that is named is no longer zero, or the one test that is
+named. Over the product itself both are green, as this suite shows.
 """
 
 import ast
@@ -159,12 +159,11 @@ BY_A_TEST = (
         told_by="tests/clients/test_tls_faults.py::test_a_trusted_leaf_is_read",
     ),
     Planted(
-        what="a leaf counts before its key is proven",
+        what="a chain that no client trusts is told as a trusted one",
         path="rotation/clients/tls.py",
-        right="if reply and (leaf := _leaf(tls)):",
-        wrong="if leaf := _leaf(tls):",
-        told_by="tests/clients/test_tls_faults.py::"
-        "test_a_dripping_server_gives_no_leaf_before_its_key_is_proven",
+        right="return replace(seen, distrust=clean(error.verify_message))",
+        wrong="return seen",
+        told_by="tests/clients/test_tls_faults.py::test_a_distrusted_leaf_is_read_all_the_same",
     ),
     Planted(
         what="the SDK's retries are left on for the POST of a sync",
@@ -181,10 +180,17 @@ BY_A_TEST = (
         told_by="tests/clients/test_arm_list.py::test_a_link_to_elsewhere_is_not_followed",
     ),
     Planted(
-        what="a thumbprint that ARM does not tell is taken for the wanted one",
+        what="a connection that failed counts as one that showed the wanted leaf",
+        path="rotation/verdict.py",
+        right="            failed.append(seen)",
+        wrong="            new.append(seen)",
+        told_by="tests/unit/test_verdict.py::test_the_rules_are_in_this_order",
+    ),
+    Planted(
+        what="a hostname without an endpoint is taken for in sync",
         path="rotation/verdict.py",
         right="    if not endpoints or any(",
-        wrong="    if (case.evidence.binding.configured or case.expected.thumbprint) != case.expected.thumbprint or any(",
+        wrong="    if any(",
         told_by="tests/unit/test_verdict.py::test_the_rules_are_in_this_order",
     ),
     Planted(
@@ -241,8 +247,8 @@ BY_A_TEST = (
     Planted(
         what="the row is written whatever its etag is",
         path="rotation/clients/sqlite_ledger.py",
-        right="WHERE gateway = ? AND etag = ?\"\n                done = database.execute(statement, (etag, body, row.gateway_key, int(row.etag)))",
-        wrong="WHERE gateway = ?\"\n                done = database.execute(statement, (etag, body, row.gateway_key))",
+        right="body = ? WHERE gateway = ? AND etag = ?",
+        wrong="body = ? WHERE gateway = ? AND etag >= ?",
         told_by="tests/clients/test_ledger.py::test_a_stale_etag_may_not_write",
     ),
     Planted(
@@ -278,8 +284,7 @@ BY_A_TEST = (
         path="rotation/reconcile.py",
         right="in_order = iter(observations)",
         wrong="in_order = iter(observations[::-1])",
-        told_by="tests/scenarios/test_verdicts.py::"
-        "test_every_type_of_hostname_is_looked_at_in_its_own_place",
+        told_by="tests/scenarios/test_verdicts.py::test_every_type_of_hostname_is_looked_at_in_its_own_place",
     ),
     Planted(
         what="the breaker never opens",
@@ -328,7 +333,9 @@ def plant(bug: Planted, where: Path) -> None:
     path = where / bug.path
     text = path.read_text(encoding="utf-8")
 
-    assert 1 == text.count(bug.right), f"{bug.path} no longer has the line in which it is planted that {bug.what}"
+    assert 1 == text.count(bug.right), (
+        f"{bug.path} no longer has the line in which it is planted that {bug.what}"
+    )
     planted = text.replace(bug.right, bug.wrong)
     ast.parse(planted)
     path.write_text(planted, encoding="utf-8")
