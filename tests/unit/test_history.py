@@ -11,6 +11,7 @@ from rotation.history import (
     forgotten,
     note,
     sampled,
+    settled,
     shrunk,
     synced,
     told,
@@ -115,9 +116,9 @@ def test_a_version_that_cannot_be_read_is_not_remembered() -> None:
 
 def test_nothing_new_leaves_the_row_as_it_was() -> None:
     """Proves that a settled fleet costs no writes."""
-    settled = replace(ROW, last=last(), rotations=(rotation(proven=True, version="v2"),))
+    row = replace(ROW, last=last(), rotations=(rotation(proven=True, version="v2"),))
 
-    assert settled == note(settled, [verdict()], run())
+    assert row == note(row, [verdict()], run())
 
 
 NEWS = {
@@ -294,7 +295,7 @@ def test_two_certificates_rotate_each_for_itself() -> None:
 
 def test_the_latest_of_many_rotations_is_the_one_that_goes_on() -> None:
     """Proves that what was proven long ago does not make the version served now a new one."""
-    earlier = rotation("v1", proven=True, noticed=NOW - HOURS)
+    earlier = rotation("v1", proven=True, created=NOW - 2 * HOURS, noticed=NOW - HOURS)
     row = replace(ROW, last=last(version="v3"), rotations=(earlier, rotation(proven=True)))
 
     assert row == note(row, [verdict(Status.IN_SYNC, RENEWED)], run())
@@ -428,6 +429,13 @@ def test_hourly_passes_prove_in_full_twice_a_day() -> None:
     full = [not sampled(row, BINDING, build.version(), NOW + n * HOURS) for n in range(24)]
 
     assert 2 == full.count(True)
+
+
+def test_what_was_never_stored_is_not_settled() -> None:
+    """Proves it for a ledger that is away and for a new row."""
+    assert not settled(None, BINDING, build.version())
+    assert not settled(ROW, BINDING, build.version())
+    assert settled(replace(ROW, last=last()), BINDING, build.version())
 
 
 UNSETTLED = {

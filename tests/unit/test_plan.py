@@ -21,7 +21,7 @@ from rotation.model import (
     UnreadableCause,
     Verdict,
 )
-from rotation.plan import decide, settle
+from rotation.plan import attempt_gap, decide, settle
 from tests.unit import build
 from tests.unit.build import NOW, OLD, answer, evidence, minutes, row, run, served
 
@@ -229,6 +229,14 @@ def test_attempts_follow_at_growing_distances_and_then_daily() -> None:
     """Proves the promise of a small budget: at once, +30 min, +2 h, +6 h, +12 h, then every day."""
     expected = [0, 0.5, 2, 6, 12, 36, 60, 84]
     actual = attempts(hours=4 * 24)
+
+    assert expected == actual
+
+
+def test_the_gaps_between_attempts_are_exact() -> None:
+    """Proves what every five minutes cannot tell."""
+    expected = [minutes(30), minutes(90), 4 * HOURS, 6 * HOURS, 24 * HOURS, 24 * HOURS]
+    actual = [attempt_gap(number) for number in range(1, 7)]
 
     assert expected == actual
 
@@ -638,6 +646,8 @@ BELIEVED = {
     "but no later one": (row(asked=-4 * HOURS, due=LONGEST + A_SECOND), Choice.SYNC),
     "a refusal of a day and an hour": (row(due=LONGEST, outcome=SyncOutcome.BUSY), Choice.NOT_DUE),
     "but no longer one": (row(due=LONGEST + A_SECOND, outcome=SyncOutcome.BUSY), Choice.SYNC),
+    "a wait of a day and an hour": (replace(UNTOUCHED, hold_until=NOW + LONGEST), Choice.NOT_DUE),
+    "but no longer wait": (replace(UNTOUCHED, hold_until=NOW + LONGEST + A_SECOND), Choice.SYNC),
     "a wanted version of a day and an hour from now": (
         replace(NOT_DUE, wanted=build.wanting({str(build.CERTIFICATE): "v1"}, LONGEST)),
         Choice.NOT_DUE,
