@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := demo
-.PHONY: demo sandbox test soak kills coverage mutants lint types format lock clean
+.PHONY: demo sandbox test soak kills coverage mutants bench bench-quick lint types format lock clean
 
 $(VENV)/ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "$(PYTHON) is Python " + sys.version.split()[0] + ": 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.13)")'
@@ -22,8 +22,9 @@ sandbox: $(VENV)/ready
 test: $(VENV)/ready
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
+SCHEDULES ?= 100000
 soak: $(VENV)/ready
-	$(RUN) -m tests.simulation.soak --schedules 100000
+	$(RUN) -m tests.simulation.soak --schedules $(SCHEDULES)
 
 kills: $(VENV)/ready
 	$(RUN) -m tests.crash.kills
@@ -35,6 +36,15 @@ coverage: $(VENV)/ready
 
 mutants: $(VENV)/ready
 	$(RUN) -m tests.mutation.judge --simulate
+
+bench: $(VENV)/ready
+	$(RUN) -m bench.probe --endpoints 100 1000 10000 --rtt 0 30 --key ecdsa rsa --latency --json bench/results/probe.json
+	$(RUN) -m bench.dead --json bench/results/probe.json
+	$(RUN) -m bench.report
+
+bench-quick: $(VENV)/ready
+	$(RUN) -m bench.probe --quick
+	$(RUN) -m bench.dead --quick
 
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .

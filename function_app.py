@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
+from rotation.events import Envelope
 from rotation.model import Pause, clean
-from rotation.settings import Mistakes, schedule
+from rotation.settings import Mistakes, event_queue, schedule
 
 if TYPE_CHECKING:
     from rotation.app import App
@@ -29,6 +30,27 @@ async def on_certificate_event(event: func.EventGridEvent, context: func.Context
     Always ends in success, or Event Grid would delay every other delivery: what is left undone here, the
     timer does.
     """
+    await _heed(event, event.id, context)
+
+
+EVENT_QUEUE = event_queue()
+if EVENT_QUEUE:
+
+    @app.function_name("on_certificate_message")
+    @app.queue_trigger(arg_name="message", queue_name=EVENT_QUEUE, connection="AzureWebJobsStorage")
+    async def on_certificate_message(message: func.QueueMessage, context: func.Context) -> None:
+        """The same through a queue, for an app without a public address that Event Grid could call."""
+        from rotation import events
+
+        try:
+            event = events.from_message(message.get_body())
+        except ValueError as error:
+            _log.warning("Message %s is ignored: %s", clean(message.id), error)
+            return
+        await _heed(event, event.id, context)
+
+
+async def _heed(event: Envelope, event_id: str, context: func.Context) -> None:
     from rotation import events
     from rotation.app import current
     from rotation.model import Mode, Scope, Trigger
@@ -39,10 +61,10 @@ async def on_certificate_event(event: func.EventGridEvent, context: func.Context
         return
     found = events.read(event, rotation.settings.cloud.vault_suffix, rotation.settings.vaults)
     if isinstance(found, events.Ignored):
-        _log.warning("Event %s is ignored: %s", clean(event.id), found.why)
+        _log.warning("Event %s is ignored: %s", clean(event_id), found.why)
         return
     level = logging.INFO if found.occasion is events.Occasion.NEW_VERSION else logging.WARNING
-    _log.log(level, "Event %s: %s of %s", clean(event.id), found.occasion, found.certificate)
+    _log.log(level, "Event %s: %s of %s", clean(event_id), found.occasion, found.certificate)
     try:
         report = await rotation.run(
             Scope(certificate=found.certificate),
@@ -136,7 +158,6 @@ async def resume(req: func.HttpRequest, context: func.Context) -> func.HttpRespo
 @app.route(route="status", methods=["GET"])
 async def status(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001 - bound by the worker
     """The last report over everything, the kill switch, the rotations, and the settings in force."""
-    from rotation import report
     from rotation.app import current
     from rotation.reconcile import LedgerUnavailableError
 
@@ -144,17 +165,50 @@ async def status(req: func.HttpRequest, context: func.Context) -> func.HttpRespo
     if isinstance(rotation, Mistakes):
         return _misconfigured(rotation, context.trace_context.trace_parent)
     try:
-        last = await rotation.world.ledger.last_report()
-        paused = await rotation.world.ledger.paused()
+        view = await _view(rotation)
     except LedgerUnavailableError as error:
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), context.trace_context.trace_parent)
-    body = {
-        "settings": rotation.settings.to_json(),
-        "paused": report.pause_to_json(paused),
-        "rotations": last.get("rotations", []) if last else [],
-        "report": last,
-    }
-    return _json(body, HTTPStatus.OK, {})
+    return _json(view, HTTPStatus.OK, {})
+
+
+@app.function_name("page")
+@app.route(route="page", methods=["GET"])
+async def page(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """What /api/status tells, for people."""
+    from rotation.app import current
+    from rotation.reconcile import LedgerUnavailableError
+    from rotation.web import page as web
+
+    def refuse(sentences: tuple[str, ...]) -> func.HttpResponse:
+        status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        operation_id = _operation_id(context.trace_context.trace_parent)
+        return _html(web.render_problem(status_code, sentences, operation_id, req.params), status_code)
+
+    rotation = current()
+    if isinstance(rotation, Mistakes):
+        return refuse(rotation.sentences)
+    try:
+        view = await _view(rotation)
+    except LedgerUnavailableError as error:
+        return refuse((str(error),))
+    now = rotation.world.now()
+    headers = {"ETag": web.etag(view, now)}
+    if req.headers.get("if-none-match") == headers["ETag"]:
+        return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers={**web.HEADERS, **headers})
+    return _html(web.render(view, now, req.params), HTTPStatus.OK, headers)
+
+
+@app.function_name("page_file")
+@app.route(route="page/{name}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def page_file(req: func.HttpRequest) -> func.HttpResponse:
+    """The page's stylesheet, script and icon: no secret is in them, so no key has to be in their URLs."""
+    from rotation.web import page as web
+
+    name = req.route_params.get("name", "")
+    body = web.file(name)
+    if body is None:
+        return func.HttpResponse(status_code=HTTPStatus.NOT_FOUND)
+    return func.HttpResponse(body, headers=dict(web.FILE_HEADERS), mimetype=web.FILES[name])
 
 
 @app.function_name("health")
@@ -176,6 +230,25 @@ async def _set_pause(rotation: "App", wanted: Pause | None, trace_parent: str | 
     return _json({"paused": report.pause_to_json(wanted)}, HTTPStatus.OK, {})
 
 
+async def _view(rotation: "App") -> dict[str, object]:
+    from rotation import report
+
+    last = await rotation.world.ledger.last_report()
+    return {
+        "settings": rotation.settings.to_json(),
+        "paused": report.pause_to_json(await rotation.world.ledger.paused()),
+        "rotations": last.get("rotations", []) if last else [],
+        "report": last,
+    }
+
+
+def _html(body: str, status_code: HTTPStatus, headers: dict[str, str] | None = None) -> func.HttpResponse:
+    from rotation.web.page import HEADERS
+
+    sent = {**HEADERS, **(headers or {})}
+    return func.HttpResponse(body, status_code=status_code, headers=sent, mimetype="text/html")
+
+
 def _json(body: dict[str, object], status_code: HTTPStatus, headers: dict[str, str]) -> func.HttpResponse:
     return func.HttpResponse(
         json.dumps(body), status_code=status_code, headers=headers, mimetype="application/json"
@@ -186,9 +259,12 @@ def _problem(status_code: HTTPStatus, detail: str, trace_parent: str | None) -> 
     """Problem JSON; the operation id is the trace id, to be pasted into Application Insights."""
     from rotation.api import Problem
 
-    operation_id = (trace_parent or "").split("-")[1:2]
-    body = Problem(status_code, detail, "".join(operation_id)).to_json()
+    body = Problem(status_code, detail, _operation_id(trace_parent)).to_json()
     return func.HttpResponse(body, status_code=status_code, mimetype="application/problem+json")
+
+
+def _operation_id(trace_parent: str | None) -> str:
+    return "".join((trace_parent or "").split("-")[1:2])
 
 
 def _misconfigured(mistakes: Mistakes, trace_parent: str | None) -> func.HttpResponse:

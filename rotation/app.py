@@ -51,7 +51,7 @@ class App:
                 await self._keep(report)
             results: list[Result] = [*telemetry.events(report), *telemetry.availability(report)]
             tell = partial(self._tell_app_insights, results, trace_parent)
-            await deliver(self.world.ledger, report.rows.values(), tell)
+            await deliver(self.world.ledger, report, tell)
         return report
 
     async def _keep(self, report: Report) -> None:
@@ -91,6 +91,7 @@ def build(settings: Settings) -> App:
     from rotation.clients.arm import Arm
     from rotation.clients.http import open_session, tls_context, transport
     from rotation.clients.key_vault import KeyVault
+    from rotation.clients.resource_graph import ResourceGraph
     from rotation.clients.tls import TlsProbe
     from rotation.gateways.api_management import ApiManagement
 
@@ -107,13 +108,20 @@ def build(settings: Settings) -> App:
         api_version=settings.api_version,
         subscriptions=settings.subscriptions,
     )
+    graph = ResourceGraph(
+        credential,
+        shared,
+        url=settings.arm_url,
+        scope=settings.cloud.arm_scope,
+        subscriptions=settings.subscriptions,
+    )
     ledger: Ledger = SqliteLedger(settings.ledger)
     if settings.ledger.startswith("https://"):
         from rotation.clients.table_ledger import TableLedger
 
         ledger = TableLedger(credential, shared, url=settings.ledger)
     world = World(
-        gateways=ApiManagement(arm, settings.cloud.vault_suffix, settings.vaults),
+        gateways=ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults),
         certificates=KeyVault(credential, shared),
         ledger=ledger,
         probe=TlsProbe(context, settings.connect_to, settings.probe_timeout),

@@ -42,6 +42,36 @@ class Envelope(Protocol):
         """The event's data."""
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event that came through a queue."""
+
+    id: str
+    event_type: str
+    topic: str
+    data: object
+
+    def get_json(self) -> object:
+        """The event's data."""
+        return self.data
+
+
+def from_message(body: bytes) -> Message:
+    """The event in a message that Event Grid has put into a queue, in Event Grid's own schema.
+
+    Raises:
+        ValueError: it is none.
+    """
+    from azure.eventgrid import EventGridEvent
+
+    try:
+        event = EventGridEvent.from_json(body.decode())
+        id_, event_type, topic = (str(text or "") for text in (event.id, event.event_type, event.topic))
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"it is no event of Event Grid ({clean(error)})") from error
+    return Message(id_, event_type, topic, event.data)
+
+
 def read(event: Envelope, vault_suffix: str, vaults: frozenset[str]) -> CertificateEvent | Ignored:
     """The certificate that an event is about.
 

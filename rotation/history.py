@@ -1,6 +1,6 @@
 """What a pass leaves in a gateway's row: last verdicts, rotations, and events still to be told. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -12,6 +12,7 @@ from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
     Event,
+    Gateway,
     LastVerdict,
     LedgerRow,
     Pass,
@@ -56,6 +57,29 @@ def sampled(
     seconds = int(now.timestamp())
     turn = seconds // SLOT_SECONDS + seconds // (SLOTS * SLOT_SECONDS)
     return turn % SLOTS != sha256(row.gateway_key.encode()).digest()[0] % SLOTS
+
+
+def reading_rank(
+    row: LedgerRow | None,
+    gateway: Gateway,
+    expected: Mapping[CertificateId, CertificateVersion | CertificateUnreadable],
+) -> int | None:
+    """How urgently a gateway known from Resource Graph has to be read itself, 0 first; None: not at all.
+
+    First what may be about to be synced, then what was never seen on this version; what is settled costs no
+    request.
+    """
+    ranks = set()
+    for binding in gateway.bindings:
+        wanted = expected.get(binding.reference.certificate) if binding.reference else None
+        if not isinstance(wanted, CertificateVersion) or (binding.reference and binding.reference.version):
+            continue
+        last = row.last.get(binding.key) if row else None
+        if last is None or last.status is Status.UNKNOWN:
+            ranks.add(1)
+        elif not settled(row, binding, wanted):
+            ranks.add(0)
+    return min(ranks, default=None) if gateway.listed else None
 
 
 def note(row: LedgerRow, verdicts: Sequence[Verdict], run: Pass) -> LedgerRow:

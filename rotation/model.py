@@ -286,6 +286,9 @@ class Gateway:
     """A thing that terminates TLS. `id` is its ARM id; compare `key`, ARM ids ignore case.
 
     Its tags may exclude it, pause its syncs, or put it in a later ring: rings are synced in their order.
+    `listed`: known from Resource Graph only, which may be minutes old. `as_of` is ARM's clock when the
+    service itself was read, None where it is known from a list. `advisory` is what Azure Advisor says about
+    its certificates, a report that no verdict rests on.
     """
 
     id: str
@@ -298,6 +301,9 @@ class Gateway:
     excluded: bool = False
     paused: bool = False
     ring: int = 0
+    listed: bool = False
+    as_of: datetime | None = None
+    advisory: str | None = None
 
     @property
     def key(self) -> str:
@@ -504,6 +510,7 @@ class Choice(StrEnum):
     SYNC = "Sync"
     NOTHING_STALE = "NothingStale"
     OBSERVE_ONLY = "ObserveOnly"
+    NOT_READ = "NotRead"
     BUSY = "Busy"
     VETOED = "Vetoed"
     PAUSED = "Paused"
@@ -548,6 +555,11 @@ class Pass:
     scope: Scope
     now: datetime
     overrides: frozenset[Reason] = frozenset()
+
+    @property
+    def dry(self) -> bool:
+        """A look by hand that leaves no trace, not even in the ledger."""
+        return self.mode is Mode.OBSERVE and self.trigger is Trigger.HAND
 
 
 @dataclass(frozen=True, slots=True)

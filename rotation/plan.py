@@ -136,6 +136,16 @@ def busy(case: _Case) -> tuple[Choice, str] | None:
     return Choice.BUSY, f"the service is {case.gateway.state}; a sync waits until that operation has ended."
 
 
+def not_read(case: _Case) -> tuple[Choice, str] | None:
+    """Resource Graph lags: what it shows is good for finding a gateway, not for acting on it."""
+    if not case.gateway.listed:
+        return None
+    return (
+        Choice.NOT_READ,
+        "known from Resource Graph only, whose answers may be minutes old; read itself at the next pass.",
+    )
+
+
 def vetoed(case: _Case) -> tuple[Choice, str] | None:
     """A hostname that a sync would make worse: not where the gateway already has that version."""
     for verdict in case.verdicts:
@@ -225,6 +235,7 @@ def not_due(case: _Case) -> tuple[Choice, str] | None:
 
 
 HOLDS: tuple[Hold, ...] = (
+    not_read,
     busy,
     vetoed,
     stopped,

@@ -50,6 +50,9 @@ from rotation.plan import decide, settle
 from rotation.verdict import Limits, judge
 
 READS_AT_ONCE = 16
+MOST_GATEWAYS_READ = 250
+"""In a pass: what ARM allows at once per subscription and identity, before it refills 25 a second."""
+
 WRITES_AT_ONCE = 16
 SYNCS_AT_ONCE = 4
 
@@ -77,6 +80,9 @@ class Gateways(Protocol):
 
     async def discover(self) -> Inventory:
         """Everything of this kind in the subscriptions in scope."""
+
+    async def read(self, gateway: Gateway) -> Gateway | str:
+        """A gateway itself, as it is now, or why it cannot be read."""
 
     async def sync(self, gateway: Gateway) -> SyncAnswer:
         """Tell a gateway to re-read its certificates; does not wait until it has."""
@@ -196,17 +202,12 @@ async def reconcile(
     inventory = await _discover(world.gateways, time_is)
     run = Pass(str(uuid.uuid4()), trigger, mode, scope, inventory.as_of or world.now(), overrides)
     work = _Work(world, run, time_is, began_at, asyncio.Semaphore(SYNCS_AT_ONCE))
-    gateways = select(inventory.gateways, scope)
-    references = (b.reference for gateway in gateways for b in gateway.bindings)
+    gateways: Sequence[Gateway] = select(inventory.gateways, scope)
     (rows, pause, problems), expected = await asyncio.gather(
-        _read_ledger(world.ledger, inventory.gateways),
-        _read_each(
-            world.certificates.current,
-            (r.certificate for r in references if r),
-            time_is.at(READ_BY),
-            otherwise=_unread,
-        ),
+        _read_ledger(world.ledger, inventory.gateways, time_is), _read_expected(work, gateways)
     )
+    gateways, unread = await _read_gateways(work, gateways, rows, expected)
+    expected |= await _read_expected(work, [g for g in gateways if not g.certificates <= expected.keys()])
 
     evidence = await _observe(work, gateways, expected, rows)
     verdicts = [_judge(each, run.now, world.limits) for each in evidence]
@@ -215,7 +216,7 @@ async def reconcile(
         of_gateway[verdict.evidence.gateway.key].append(verdict)
 
     noted = dict(rows)
-    if remembers := mode is not Mode.OBSERVE or trigger is not Trigger.HAND:
+    if not run.dry:
         noted |= {g.key: history.note(rows[g.key], of_gateway[g.key], run) for g in gateways if g.key in rows}
     brakes = replace(world.brakes, pause=pause)
     decided = [decide(g, of_gateway[g.key], noted.get(g.key), run, brakes) for g in gateways]
@@ -223,7 +224,7 @@ async def reconcile(
 
     acted, missing = await asyncio.gather(
         asyncio.gather(*(_act(work, decision) for decision in planned)),
-        _miss(work, inventory) if remembers and not problems else _nobody_missing(),
+        _miss(work, inventory) if not (run.dry or problems) else _nobody_missing(),
     )
     stored = {row.gateway_key: row for _, row in acted if row}
     synced = {d.gateway.key for d, _ in acted if d.choice is Choice.SYNC}
@@ -235,18 +236,16 @@ async def reconcile(
         gateways=len(gateways),
         verdicts=tuple(verdicts),
         decisions=tuple(decision for decision, _ in acted),
-        problems=(*inventory.problems, *problems, *missing.problems),
+        problems=(*inventory.problems, *problems, *unread, *missing.problems),
         rows={**rows, **stored},
         missing=missing.number,
         pause=pause,
     )
 
 
-async def deliver(
-    ledger: Ledger, rows: Iterable[LedgerRow], tell: Callable[[Sequence[Event]], Awaitable[bool]]
-) -> None:
-    """Tell what waits in these rows' outboxes, and strike it out once it is accepted: at least once."""
-    full = [row for row in rows if row.outbox and row.etag]
+async def deliver(ledger: Ledger, report: Report, tell: Callable[[Sequence[Event]], Awaitable[bool]]) -> None:
+    """Tell what waits in the rows' outboxes, and strike it out once it is accepted: at least once."""
+    full = [row for row in report.rows.values() if row.outbox and row.etag and not report.run.dry]
     if not await tell([event for row in full for event in row.outbox]):
         return
     emptied = [history.told(row, (event.event_id for event in row.outbox)) for row in full]
@@ -262,13 +261,53 @@ async def _discover(gateways: Gateways, time_is: _Time) -> Inventory:
 
 
 async def _read_ledger(
-    ledger: Ledger, gateways: Sequence[Gateway]
+    ledger: Ledger, gateways: Sequence[Gateway], time_is: _Time
 ) -> tuple[dict[str, LedgerRow], Pause | None, tuple[str, ...]]:
     try:
-        rows, pause = await asyncio.gather(ledger.read(g.key for g in gateways), ledger.paused())
+        async with asyncio.timeout_at(time_is.at(READ_BY)):
+            rows, pause = await asyncio.gather(ledger.read(g.key for g in gateways), ledger.paused())
     except LedgerUnavailableError as error:
         return {}, None, (f"The attempt ledger could not be read, so nothing is synced: {error}",)
+    except TimeoutError:
+        return {}, None, ("The attempt ledger did not answer in time, so nothing is synced.",)
     return rows, pause, ()
+
+
+async def _read_expected(work: _Work, gateways: Iterable[Gateway]) -> dict[CertificateId, Expected]:
+    """The newest version of every certificate that these gateways refer to."""
+    references = (b.reference for gateway in gateways for b in gateway.bindings)
+    certificates = (reference.certificate for reference in references if reference)
+    read = work.world.certificates.current
+    return await _read_each(read, certificates, work.time_is.at(READ_BY), otherwise=_unread)
+
+
+async def _read_gateways(
+    work: _Work,
+    gateways: Sequence[Gateway],
+    rows: Mapping[str, LedgerRow],
+    expected: Mapping[CertificateId, Expected],
+) -> tuple[Sequence[Gateway], list[str]]:
+    """The gateways, those read that may be acted upon, and why others could not be.
+
+    A tag that Resource Graph has not shown yet counts: what turns out to be excluded is left out.
+    """
+    forced = work.run.mode is Mode.FORCE
+    ranks = {
+        g.key: 0 if forced else history.reading_rank(rows.get(g.key), g, expected)
+        for g in gateways
+        if g.listed
+    }
+    ranked = sorted((rank, key) for key, rank in ranks.items() if rank is not None)[:MOST_GATEWAYS_READ]
+    listed = {g.key: g for g in gateways}
+    answers = await _read_each(
+        lambda key: work.world.gateways.read(listed[key]),
+        (key for _, key in ranked),
+        work.time_is.at(READ_BY),
+        otherwise=lambda key: f"{listed[key].name}: the service was not read in time.",
+    )
+    fresh = {key: answer for key, answer in answers.items() if isinstance(answer, Gateway)}
+    problems = [answer for answer in answers.values() if isinstance(answer, str)]
+    return [now for g in gateways if not (now := fresh.get(g.key, g)).excluded], problems
 
 
 async def _observe(

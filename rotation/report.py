@@ -105,6 +105,7 @@ def _verdict(verdict: Verdict, now: datetime) -> dict[str, object]:
         "message": verdict.message,
         "key_vault_id": evidence.binding.key_vault_id,
         "identity": evidence.binding.identity,
+        "advisory": evidence.gateway.advisory,
         "expected": expected.thumbprint if expected else None,
         "expected_version": expected.version if expected else None,
         "expected_not_after": expected.not_after.isoformat() if expected else None,

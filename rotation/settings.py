@@ -37,6 +37,7 @@ _NCRONTAB_FIELD = re.compile(r"[0-9A-Za-z*,/-]+")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _VAULT = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+_QUEUE = re.compile(r"(?=[a-z0-9-]{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
 _NO_PATH = re.compile(r"[a-z][a-z0-9+.-]+:|:memory:|.*\.table\.|.*AccountKey=|.*[?&]sig=", re.IGNORECASE)
 _SECRET = re.compile(r"AccountKey=|SharedAccessSignature=|[?&]sig=", re.IGNORECASE)
@@ -91,7 +92,8 @@ class Identity:
 class Settings:
     """The settings in force. `connect_to` maps (host, port) to (address, port), like curl --connect-to.
 
-    `ledger` is the path of a file, or https://ACCOUNT.table.SUFFIX/TABLE.
+    `ledger` is the path of a file, or https://ACCOUNT.table.SUFFIX/TABLE. `event_queue` is the storage
+    queue that events come through, None where Event Grid calls the app.
     """
 
     enforce: bool
@@ -107,6 +109,7 @@ class Settings:
     brakes: Brakes
     probe_timeout: timedelta
     event_budget: timedelta
+    event_queue: str | None
     ledger: str
     connection_string: str | None
     insights_identity: Identity | None
@@ -134,6 +137,7 @@ class Settings:
             "developer_tier_minutes": list(self.brakes.developer_minutes),
             "probe_timeout_seconds": self.probe_timeout.total_seconds(),
             "event_budget_seconds": self.event_budget.total_seconds(),
+            "event_queue": self.event_queue,
             "ledger": self.ledger,
             "application_insights": self.connection_string is not None,
         }
@@ -172,6 +176,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings | Mistakes:
         ),
         probe_timeout=reader.take("PROBE_TIMEOUT_SECONDS", timedelta(seconds=5), _span("seconds", 1, 10)),
         event_budget=reader.take("EVENT_BUDGET_SECONDS", timedelta(seconds=15), _span("seconds", 5, 19)),
+        event_queue=reader.take("EVENT_QUEUE", None, _queue),
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
         connection_string=reader.take_named(CONNECTION_STRING, None, _connection_string),
         insights_identity=reader.take_named(AUTHENTICATION_STRING, None, _insights_identity),
@@ -183,6 +188,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings | Mistakes:
 def schedule() -> str:
     """The timer's NCRONTAB expression, needed to register it; a wrong one is reported by `load`."""
     return _Reader(os.environ).take("SCHEDULE", DEFAULT_SCHEDULE, _schedule)
+
+
+def event_queue() -> str | None:
+    """The queue of events, needed to register its function; a wrong one is reported by `load`."""
+    return _Reader(os.environ).take("EVENT_QUEUE", None, _queue)
 
 
 class _Reader:
@@ -337,6 +347,14 @@ def _schedule(text: str) -> str:
     if len(fields) != 6 or not all(map(_NCRONTAB_FIELD.fullmatch, fields)):
         raise ValueError(
             f"write an NCRONTAB expression of six fields, seconds first, like {DEFAULT_SCHEDULE!r}."
+        )
+    return text
+
+
+def _queue(text: str) -> str:
+    if not _QUEUE.fullmatch(text):
+        raise ValueError(
+            "write the name of a storage queue: 3 to 63 lower-case letters, digits and single hyphens."
         )
     return text
 

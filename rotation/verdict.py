@@ -70,15 +70,16 @@ class _Case:
 
     @property
     def configured_differs(self) -> bool:
-        configured = self.evidence.binding.configured
+        """Whether ARM has another thumbprint: not what Resource Graph remembers of a while ago."""
+        configured = None if self.evidence.gateway.listed else self.evidence.binding.configured
         return configured is not None and configured != self.expected.thumbprint
 
     @property
     def within_deadline(self) -> bool:
-        """Whether waiting is still reasonable: counted from the version, or from our last sync for it."""
+        """Whether waiting is still reasonable: counted from the version, or from our first sync for it."""
         since = self.expected.available_since
         row = self.evidence.row
-        if row and row.asked_at and row.asked_for(self.expected):
+        if row and row.asked_at and row.asked_for(self.expected) and row.attempts == 1:
             since = max(since, row.asked_at)
         return self.now - since <= self.limits.drift_after
 
@@ -302,6 +303,8 @@ def sync_in_flight(case: _Case) -> Finding | None:
     ended = case.evidence.operation_error is not None
     if ended or not row or not row.asked_for(case.expected) or not row.in_flight(case.now):
         return None
+    if not case.within_deadline:
+        return None
     return Finding(
         Status.SYNCING,
         Reason.SYNC_IN_FLIGHT,
@@ -381,8 +384,10 @@ def stale(case: _Case) -> Finding | None:
         )
     else:
         reason, tail = Reason.SERVES_OLD_VERSION, " A sync is needed."
-    configured = case.evidence.binding.configured
+    configured, advisory = case.evidence.binding.configured, case.evidence.gateway.advisory
     arm = f"; ARM has {shorten(configured)} configured" if configured else ""
+    if advisory:
+        tail += f" Azure Advisor: {advisory}"
     return Finding(
         Status.STALE,
         reason,

@@ -35,6 +35,7 @@ Pass time     curl -X POST '{control}/advance?minutes=5'
 What is so    curl -s {control}/
 App Insights  curl -s {control}/telemetry
 
+Page          {host.url}/api/page?code={host.keys["function"]}
 Status        curl -s {key} {host.url}/api/status
 Dry run       curl -s {key} --json '{{"all": true, "dry_run": true}}' {host.url}/api/resync
 Resync        curl -s {key} --json '{{"hostname": "api.contoso.com"}}' {host.url}/api/resync

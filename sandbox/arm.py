@@ -1,5 +1,7 @@
 """Azure Resource Manager for API Management services: list, get, refreshHostnames and its operation.
 
+Resource Graph answers at the same address: see `sandbox.resource_graph`.
+
 Shapes and texts follow the official specification and recorded answers: 202 with Location and Retry-After,
 polls that end in 200, 204 or 400, and 409 ServiceLocked while a service is changing.
 """
@@ -8,13 +10,14 @@ import base64
 import re
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
+from sandbox.arm_bodies import ArmError, service_body, slug
 from sandbox.identity import Refusal, application, refusal
-from sandbox.world import Hostname, Server, Service, ServiceLockedError, Update, World
+from sandbox.resource_graph import ResourceGraph
+from sandbox.world import Server, Service, ServiceLockedError, Update, World
 
 AUDIENCES = ("https://management.azure.com", "https://management.core.windows.net")
 
@@ -38,15 +41,6 @@ _UNAUTHORIZED = {
 }
 
 
-class _ArmError(Exception):
-    """An answer in ARM's error shape."""
-
-    def __init__(self, status: int, code: str, message: str, **more: None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"code": code, "message": message, **more}}
-
-
 class Arm:
     """The management endpoint.
 
@@ -56,6 +50,7 @@ class Arm:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._graph = ResourceGraph(world)
         self._routes: list[
             tuple[str, re.Pattern[str], Callable[[web.Request, re.Match[str]], web.Response]]
         ] = [
@@ -74,41 +69,44 @@ class Arm:
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
-            response = self._dispatch(request)
-        except _ArmError as error:
-            response = web.json_response(error.body, status=error.status)
+            response = await self._dispatch(request)
+        except ArmError as error:
+            response = web.json_response(error.body, status=error.status, headers=error.headers)
             if error.status == 401:
                 response.headers["WWW-Authenticate"] = (
                     f'Bearer authorization_uri="https://login.microsoftonline.com/{self._world.tenant_id}", '
                     'error="invalid_token", error_description="The access token is missing or invalid."'
                 )
-        kind, left = ("reads", "249") if request.method == "GET" else ("writes", "199")
-        response.headers[f"x-ms-ratelimit-remaining-subscription-{kind}"] = left
+        if not self._graph.is_asked(request):
+            kind, left = ("reads", "249") if request.method == "GET" else ("writes", "199")
+            response.headers[f"x-ms-ratelimit-remaining-subscription-{kind}"] = left
         response.headers["x-ms-request-id"] = str(uuid.uuid4())
         response.headers["x-ms-correlation-request-id"] = str(uuid.uuid4())
         response.headers["Cache-Control"] = "no-cache"
         return response
 
-    def _dispatch(self, request: web.Request) -> web.Response:
+    async def _dispatch(self, request: web.Request) -> web.Response:
         own = f"https://{request.host}"  # each cloud's ARM also takes tokens for its own address
         if why := refusal(self._world, request, (*AUDIENCES, own)):
-            raise _ArmError(401, *_UNAUTHORIZED[why])
+            raise ArmError(401, *_UNAUTHORIZED[why])
         version = request.query.get("api-version", "")
         if not version:
             message = "The api-version query parameter (?api-version=) is required for all requests."
-            raise _ArmError(400, "MissingApiVersionParameter", message)
+            raise ArmError(400, "MissingApiVersionParameter", message)
         if not _API_VERSION.fullmatch(version):
-            raise _ArmError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
+            raise ArmError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
+        if self._graph.is_asked(request):
+            return await self._graph.answer(request)
         for method, path, answer in self._routes:
             if method == request.method and (found := path.fullmatch(request.path)):
                 self._let_in(found["subscription"], request)
                 return answer(request, found)
-        raise _ArmError(404, "InvalidResourceType", f"There is nothing at {request.method} {request.path}.")
+        raise ArmError(404, "InvalidResourceType", f"There is nothing at {request.method} {request.path}.")
 
     def _let_in(self, subscription: str, request: web.Request) -> None:
         if subscription.casefold() not in map(str.casefold, self._world.subscriptions):
             message = f"The subscription '{subscription}' could not be found."
-            raise _ArmError(404, "SubscriptionNotFound", message)
+            raise ArmError(404, "SubscriptionNotFound", message)
         if subscription.casefold() in map(str.casefold, self._world.denied_subscriptions):
             action = "refreshHostnames/action" if request.method == "POST" else "read"
             message = (
@@ -116,7 +114,7 @@ class Arm:
                 f"'Microsoft.ApiManagement/service/{action}' over scope '{request.path}' or the scope "
                 "is invalid. If access was recently granted, please refresh your credentials."
             )
-            raise _ArmError(403, "AuthorizationFailed", message)
+            raise ArmError(403, "AuthorizationFailed", message)
 
     def _list(self, request: web.Request, path: re.Match[str]) -> web.Response:
         services = [
@@ -128,7 +126,7 @@ class Arm:
             services = [service for service in services if _same(service.resource_group, path, "group")]
             if not services:
                 message = f"Resource group '{path['group']}' could not be found."
-                raise _ArmError(404, "ResourceGroupNotFound", message)
+                raise ArmError(404, "ResourceGroupNotFound", message)
         services.sort(key=lambda service: service.id.casefold())
         start = int(request.query.get("$skipToken", "0"))
         after = start + self._world.page_size
@@ -149,7 +147,7 @@ class Arm:
                 f"No registered resource provider found for location '{service.location}' and API version "
                 f"'{version}' for type 'service/refreshHostnames'. Use '{_REFRESH_SINCE}' or later."
             )
-            raise _ArmError(400, "NoRegisteredProviderFound", message)
+            raise ArmError(400, "NoRegisteredProviderFound", message)
         try:
             update = service.begin_sync()
         except ServiceLockedError:
@@ -157,11 +155,11 @@ class Arm:
                 f"The API Service {service.name} is transitioning at this time. "
                 "Please try the request again later."
             )
-            raise _ArmError(409, "ServiceLocked", message, details=None, innerError=None) from None
+            raise ArmError(409, "ServiceLocked", message, details=None, innerError=None) from None
         if service.accepts_with == 200:
             return self._get(request, path)
         operation = base64.urlsafe_b64encode(
-            f"{_slug(service.location)}:{service.name}_Act_{update.id}".encode()
+            f"{slug(service.location)}:{service.name}_Act_{update.id}".encode()
         )
         location = request.url.with_path(f"{service.id}/operationresults/{operation.decode()}")
         return self._running(str(location.with_query({"api-version": version})))
@@ -175,11 +173,11 @@ class Arm:
         update = _operation(service, path["operation"])
         now = self._world.clock.now()
         if update is None:
-            raise _ArmError(404, "OperationNotFound", "The operation could not be found.")
+            raise ArmError(404, "OperationNotFound", "The operation could not be found.")
         if now < update.ends:
             return self._running(str(request.url))
         if failure := service.failure(update.ends):
-            raise _ArmError(400, "InvalidOperation", failure, details=None, innerError=None)
+            raise ArmError(400, "InvalidOperation", failure, details=None, innerError=None)
         if self._world.operation_ends_with == 204:
             return web.Response(status=204)
         return web.json_response(service_body(service, now))
@@ -194,7 +192,7 @@ class Arm:
             f"'{path['group']}' was not found. For more details please go to "
             "https://aka.ms/ARMResourceNotFoundFix"
         )
-        raise _ArmError(404, "ResourceNotFound", message)
+        raise ArmError(404, "ResourceNotFound", message)
 
 
 def _same(own: str, path: re.Match[str], part: str) -> bool:
@@ -204,134 +202,7 @@ def _same(own: str, path: re.Match[str], part: str) -> bool:
 
 def _operation(service: Service, token: str) -> Update | None:
     for update in service.updates:
-        name = f"{_slug(service.location)}:{service.name}_Act_{update.id}"
+        name = f"{slug(service.location)}:{service.name}_Act_{update.id}"
         if base64.urlsafe_b64encode(name.encode()).decode() == token:
             return update
     return None
-
-
-def _slug(region: str) -> str:
-    return region.replace(" ", "").casefold()
-
-
-def service_body(service: Service, now: datetime) -> dict[str, Any]:
-    """A service as ARM shows it, with the fields of the official examples."""
-    stamp = f"{service.created:%Y-%m-%dT%H:%M:%S.%f}0Z"
-    changes = sum(update.ends <= now for update in service.updates)
-    return {
-        "name": service.name,
-        "type": "Microsoft.ApiManagement/service",
-        "etag": base64.b64encode((0x16_37FE + changes).to_bytes(8, "big")).decode(),
-        "id": service.id,
-        "identity": {
-            "type": "SystemAssigned",
-            "principalId": service.guid("principal"),
-            "tenantId": service.world.tenant_id,
-        },
-        "location": service.location,
-        "properties": _properties(service, now) | {"createdAtUtc": stamp},
-        "sku": {"name": service.sku, "capacity": service.regions[service.location]},
-        "systemData": {
-            "createdAt": stamp,
-            "createdBy": "platform@contoso.com",
-            "createdByType": "User",
-            "lastModifiedAt": stamp,
-            "lastModifiedBy": "platform@contoso.com",
-            "lastModifiedByType": "User",
-        },
-        "tags": service.tags,
-    }
-
-
-def _properties(service: Service, now: datetime) -> dict[str, Any]:
-    name = service.name
-    protocols = "Microsoft.WindowsAzure.ApiManagement.Gateway.Security.Protocols"
-    additional = [region for region in service.regions if region != service.location]
-    return _place(service, service.location) | {
-        "additionalLocations": [
-            _place(service, region)
-            | {
-                "location": region,
-                "sku": {"name": service.sku, "capacity": service.regions[region]},
-                "zones": [],
-            }
-            for region in additional
-        ],
-        "apiVersionConstraint": {"minApiVersion": "2021-08-01"},
-        "certificates": [],
-        "customProperties": {f"{protocols}.Tls10": "False", f"{protocols}.Tls11": "False"},
-        "developerPortalStatus": "Enabled",
-        "developerPortalUrl": f"https://{name}.developer.azure-api.net",
-        "gatewayUrl": f"https://{name}.azure-api.net",
-        "hostnameConfigurations": [
-            {
-                "type": "Proxy",
-                "certificateSource": "BuiltIn",
-                "defaultSslBinding": False,
-                "hostName": service.builtin_host,
-                "negotiateClientCertificate": False,
-            },
-            *(_hostname(service, position, now) for position in range(len(service.hostnames))),
-        ],
-        "legacyPortalStatus": "Disabled",
-        "managementApiUrl": f"https://{name}.management.azure-api.net",
-        "natGatewayState": "Disabled",
-        "notificationSenderEmail": "apimgmt-noreply@mail.windowsazure.com",
-        "portalUrl": f"https://{name}.portal.azure-api.net",
-        "privateEndpointConnections": [],
-        "provisioningState": service.provisioning_state(now),
-        "publicNetworkAccess": "Enabled",
-        "publisherEmail": "apis@contoso.com",
-        "publisherName": "Contoso",
-        "releaseChannel": "Default",
-        "scmUrl": f"https://{name}.scm.azure-api.net",
-        "targetProvisioningState": "",
-        "virtualNetworkType": service.virtual_network_type,
-    }
-
-
-def _place(service: Service, region: str) -> dict[str, Any]:
-    """What the main location and the additional ones have in common."""
-    place: dict[str, Any] = {
-        "disableGateway": region in service.gateway_disabled,
-        "gatewayRegionalUrl": f"https://{service.regional_host(region)}",
-        "outboundPublicIPAddresses": [service.public_address(region)],
-        "platformVersion": "stv2.1",
-        "publicIPAddresses": [service.public_address(region)],
-    }
-    if service.virtual_network_type == "Internal":
-        place["privateIPAddresses"] = [service.private_address(region)]
-    if service.virtual_network_type != "None":
-        network = (
-            f"/subscriptions/{service.subscription_id}/resourceGroups/rg-network/providers/Microsoft.Network"
-        )
-        subnet = f"{network}/virtualNetworks/vnet-{_slug(region)}/subnets/apim"
-        place["virtualNetworkConfiguration"] = {"subnetResourceId": subnet}
-    return place
-
-
-def _hostname(service: Service, position: int, now: datetime) -> dict[str, Any]:
-    hostname = service.hostnames[position]
-    body: dict[str, Any] = {
-        "type": hostname.type,
-        "certificateSource": _source(hostname, position),
-        "defaultSslBinding": hostname is service.default_hostname,
-        "hostName": hostname.host_name,
-        "negotiateClientCertificate": False,
-    }
-    if shown := service.configured(hostname.host_name, now):
-        body["certificate"] = {
-            "expiry": shown.not_after.isoformat(),
-            "subject": shown.subject,
-            "thumbprint": shown.thumbprint,
-        }
-    if hostname.key_vault_id:
-        body["keyVaultId"] = hostname.key_vault_id
-    return body
-
-
-def _source(hostname: Hostname, position: int) -> str:
-    """The official examples show KeyVault and Custom, both with a keyVaultId: so it is here, in turn."""
-    if hostname.managed:
-        return "Managed"
-    return "KeyVault" if hostname.key_vault_id and position % 2 == 0 else "Custom"

@@ -112,6 +112,29 @@ class Fault:
 
 
 @dataclass(slots=True)
+class GraphHabits:
+    """How Resource Graph behaves: what it shows lags behind by `lag`, and fields may be `hidden`.
+
+    Those are named by their path, like `properties.hostnameConfigurations.keyVaultId`. A user has `quota`
+    queries in each `window`.
+    """
+
+    lag: timedelta = _NOTHING
+    hidden: set[str] = field(default_factory=set)
+    denied: bool = False
+    most_rows: int = 1000
+    quota: int = 15
+    window: timedelta = timedelta(seconds=5)
+
+
+class Recommendation(StrEnum):
+    """What Azure Advisor may have to say about an API Management service: recommendationTypeId."""
+
+    HOSTNAME_CERT_ROTATION_FAIL = "8962964c-a6d6-4c3d-918a-2777f7fbdca7"
+    TLS_RENEGOTIATION_BLOCKED = "c1a3b2f0-6e7d-4b7e-9a53-0d5f6f0c7a11"  # made up: only another one
+
+
+@dataclass(slots=True)
 class Request:
     """A request as a server received it; status None until it is answered, and for ever if it never is."""
 
@@ -418,8 +441,11 @@ class Service:
         self.gateway_disabled: set[str] = set()
         self.down: set[str] = set()
         self.tls_faults: dict[str, TlsFault | str] = {}
+        self.recommendations: set[Recommendation] = set()
         self.instead: dict[str, Leaf] = {}
         self.accepts_with: Literal[200, 202] = 202
+        self.offers_sync = True
+        self.one_failure_fails_all = True
         self.sets_updating = True
         self.configured_when: Literal["update_ends", "at_once"] = "update_ends"
         self._can_read_vault = Timeline(world.clock, value=True)
@@ -517,6 +543,12 @@ class Service:
                 )
         return None
 
+    def _fails(self, certificate: Certificate, moment: datetime) -> bool:
+        """Whether an update leaves a certificate as it was."""
+        if self.one_failure_fails_all:
+            return self.failure(moment) is not None
+        return not (self._can_read_vault.at(moment) and certificate.readable_at(moment))
+
     def guid(self, purpose: str) -> str:
         """A GUID of this service, always the same for the same purpose."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.id}#{purpose}"))
@@ -553,7 +585,7 @@ class Service:
         """When a certificate is read from Key Vault, the failures left out."""
         for update in self.updates:
             at = update.began if early else update.ends
-            if update.reads_vault and self.failure(at) is None:
+            if update.reads_vault and not self._fails(certificate, at):
                 yield at
         if self.self_sync_after is not None:
             for changed in certificate.changed:
@@ -584,6 +616,8 @@ class World:
         self.subscription_id = "1d0c8a94-5b37-4f62-8e2d-93c6f7ab4e10"
         self.vaults: dict[str, Vault] = {}
         self.services: list[Service] = []
+        self.removed: list[tuple[datetime, Service]] = []
+        self.graph = GraphHabits()
         self.events: deque[KeyVaultEvent] = deque()
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
@@ -647,6 +681,11 @@ class World:
         )
         self.services.append(service)
         return service
+
+    def remove_service(self, service: Service) -> None:
+        """Delete a service; Resource Graph goes on showing it for its lag."""
+        self.services.remove(service)
+        self.removed.append((self.clock.now(), service))
 
     def announce(self, kind: EventType, version: Version) -> KeyVaultEvent:
         """Put an event on the outbox, from where Event Grid takes it."""

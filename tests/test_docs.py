@@ -24,6 +24,7 @@ VARIES = (
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"\(\d+ s\)", "(N s)"),
     (r"\b[1-6] of 7\b", "SOME of 7"),
+    (r"\b(\d) of \1 connections", "ALL connections"),  # in its slot of the hour, or sampled
     (r"\s+", " "),
 )
 
@@ -244,6 +245,11 @@ def test_the_figures_of_the_reliability_page_are_those_of_the_tests() -> None:
     assert f"{int(schedules[1]):,} schedules" in page
     assert "0 false `IN_SYNC`, 0 false `STALE`" in page
     assert "assert (0, 0, 0) == (figures.false_in_sync, figures.false_stale, figures.other_unfounded)" in soak
-    assert "--schedules 100000" in text("Makefile")
+    assert "SCHEDULES ?= 100000" in text("Makefile")
+    assert "make soak SCHEDULES=10000" in text(".ci/run")
+    outbox = text("tests/simulation/test_outbox.py")
+    assert "KILLS = range(20)" in outbox
+    assert "20 kills" in page
+    assert "AWAY = timedelta(hours=6)" in outbox
     assert "assert 5 == figures.worst_syncs_in_24_h" in soak
     assert "at most 5 syncs of a version in 24 hours" in page

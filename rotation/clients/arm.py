@@ -1,14 +1,19 @@
 """Azure Resource Manager, through azure-mgmt-apimanagement 6.0.0b1: the first with refreshHostnames."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+)
 from azure.core.pipeline import PipelineResponse
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.core.rest import HttpRequest
@@ -37,7 +42,7 @@ _NOT_OFFERED = {
 
 
 class Arm:
-    """Lists services and asks for syncs; one client per subscription, opened when first needed."""
+    """Lists and reads services and asks for syncs; one client per subscription, opened when first needed."""
 
     def __init__(  # noqa: PLR0913 - what a client of ARM is made of
         self,
@@ -57,10 +62,18 @@ class Arm:
         self._subscriptions = subscriptions
         self._clients: dict[str, ApiManagementClient] = {}
 
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """The subscriptions in scope, in lower case."""
+        return self._subscriptions
+
     async def list_api_management_services(
-        self,
+        self, subscriptions: Iterable[str] | None = None
     ) -> tuple[list[Mapping[str, Any]], list[str], datetime | None]:
-        """Services as JSON bodies, what could not be listed, and the newest of ARM's clocks."""
+        """Services as JSON bodies, what could not be listed, and the newest of ARM's clocks.
+
+        Of the subscriptions given, or of all in scope.
+        """
         turns = asyncio.Semaphore(LISTS_AT_ONCE)
         bodies: list[Mapping[str, Any]] = []
         problems: list[str] = []
@@ -76,12 +89,36 @@ class Arm:
                         f" ({clean(say(error))}). Check that the app's identity has the Reader role there."
                     )
 
-        await asyncio.gather(*map(one, self._subscriptions))
+        await asyncio.gather(*map(one, self._subscriptions if subscriptions is None else subscriptions))
         return bodies, problems, max(clocks, default=None)
+
+    async def get_api_management_service(
+        self, service_id: str
+    ) -> tuple[Mapping[str, Any] | None, datetime | None] | str:
+        """A service as a JSON body, None where there is none, with ARM's clock; or why it cannot be read."""
+        subscription, group, name = _parts(service_id)
+        answers: list[tuple[Any, datetime | None]] = []
+
+        def keep(response: PipelineResponse[Any, Any]) -> None:
+            answer = response.http_response
+            clock = http_date(answer.headers.get("Date"))
+            answers.append((answer.json() if answer.status_code == 200 else None, clock))
+
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await self._client(subscription).api_management_service.get(
+                    group, name, raw_response_hook=keep
+                )
+        except ResourceNotFoundError:
+            return None, answers[-1][1]
+        except (AzureError, TimeoutError, *MALFORMED) as error:
+            return clean(say(error))
+        body, clock = answers[-1]
+        return (body, clock) if isinstance(body, Mapping) else "the answer is no service"
 
     async def refresh_hostnames(self, service_id: str) -> SyncAnswer:
         """Ask for a sync. Never repeated here: the SDK would repeat a POST whose answer has Retry-After."""
-        _, _, subscription, _, group, *_, name = service_id.split("/")
+        subscription, group, name = _parts(service_id)
         answers: list[tuple[int, Mapping[str, str]]] = []
 
         def keep(response: PipelineResponse[Any, Any]) -> None:
@@ -153,16 +190,13 @@ class Arm:
                 raise TypeError("the answer has no list of services")
             bodies.extend(page)
 
-        pages = 0
         services = self._client(subscription).api_management_service.list(raw_response_hook=keep)
         listing = services.by_page()
-        while True:
+        for _ in range(MOST_PAGES + 1):
             async with asyncio.timeout(CALL_SECONDS):
                 if await anext(listing, None) is None:
                     return bodies
-            pages += 1
-            if pages == MOST_PAGES:
-                raise ValueError(f"more than {MOST_PAGES} pages")
+        raise ValueError(f"more than {MOST_PAGES} pages")
 
     def _own(self, location: str | None) -> str | None:
         """A Location header, if it is ARM's own."""
@@ -173,6 +207,12 @@ class Arm:
             return url if urlsplit(url)[:2] == urlsplit(self._url)[:2] else None
         except ValueError:
             return None
+
+
+def _parts(service_id: str) -> tuple[str, str, str]:
+    """Subscription, resource group and name of a service."""
+    _, _, subscription, _, group, *_, name = service_id.split("/")
+    return subscription, group, name
 
 
 def say(error: Exception) -> str:

@@ -25,6 +25,11 @@ MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError
 CALL_SECONDS = 14
 """What a read may take with its retry: the SDK would sleep as long as a Retry-After says."""
 
+MOST_BYTES = 8 * 1024 * 1024
+"""No answer that we ask for comes near it; what is larger is malformed, and is not read to its end."""
+
+_TOO_LARGE = f"the answer is larger than {MOST_BYTES >> 20} MiB"
+
 CONNECT_SECONDS = 4
 READ_SECONDS = 6
 
@@ -52,7 +57,7 @@ def open_session(
     """The session; to be called inside the event loop that uses it."""
     connector = aiohttp.TCPConnector(ssl=context, resolver=_Routes(connect_to), limit=100, limit_per_host=16)
     return aiohttp.ClientSession(
-        connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        connector=connector, response_class=_Bounded, cookie_jar=aiohttp.DummyCookieJar()
     )
 
 
@@ -64,6 +69,30 @@ def transport(session: aiohttp.ClientSession) -> AioHttpTransport:
         connection_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
     )
+
+
+class _Bounded(aiohttp.ClientResponse):
+    """An answer of at most MOST_BYTES, counted as they arrive and after decompression."""
+
+    async def read(self) -> bytes:
+        """The body; ValueError, and no further byte taken from the server, where it is too large."""
+        if self._body is None:
+            try:
+                self._body = await self._counted()
+            finally:
+                if self._body is None:
+                    self.close()
+        return self._body
+
+    async def _counted(self) -> bytes:
+        body = bytearray()
+        if self.method != "HEAD" and (self.content_length or 0) > MOST_BYTES:
+            raise ValueError(_TOO_LARGE)
+        async for piece in self.content.iter_any():
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise ValueError(_TOO_LARGE)
+        return bytes(body)
 
 
 class OnlyHost(SansIOHTTPPolicy[Any, Any]):

@@ -91,7 +91,7 @@ class KeyVault:
                 await client.get_deleted_certificate(certificate.name)
         except ResourceNotFoundError:
             return CertificateUnreadable(certificate, UnreadableCause.NOT_FOUND, "no such certificate")
-        except (AzureError, TimeoutError) as error:
+        except (AzureError, TimeoutError, *MALFORMED) as error:
             return CertificateUnreadable(certificate, UnreadableCause.NOT_FOUND, clean(say(error)))
         return CertificateUnreadable(certificate, UnreadableCause.DELETED, "deleted, not yet purged")
 

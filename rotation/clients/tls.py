@@ -4,47 +4,65 @@ One handshake both reads and judges the chain. Where the chain is not trusted Op
 has proven its key, so a second handshake without verification follows: a leaf counts only with its key. In
 TLS 1.2 the handshake is left as soon as the server's flight is complete and its key proven, so that a gateway
 which then demands a client certificate is read all the same.
+
+A call works on a thread of its own: one selector, non-blocking sockets, and OpenSSL fed from memory. An
+address that has not answered yet gets four connections. Where four in a row were not answered, and nothing
+else there was meanwhile, the rest of its queue is not dialled: whether a place answers belongs to the
+address, only the certificate belongs to the name.
 """
 
 import asyncio
 import hashlib
 import ipaddress
+import math
 import re
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import timedelta
-from functools import partial
-from typing import Any
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from errno import EMFILE, ENFILE
+from functools import lru_cache, partial
+from itertools import takewhile
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
+from threading import Lock
+from typing import Any, NamedTuple
 
 from rotation.clients.x509 import describe
 from rotation.model import Endpoint, Observation, ProbeFailure, ProbeFault, ServedCertificate, clean
 
-SOCKETS_AT_ONCE = 128
+SOCKETS_AT_ONCE = 500
 SOCKETS_PER_ADDRESS = 32
+SOCKETS_UNANSWERED = 400
+"""At addresses that have not answered yet: however many are dead, the others go on."""
+
+SOCKETS_ON_TRIAL = 4
+"""At one address that has not answered yet; so many failures in a row close it."""
+
 NAMES_AT_ONCE = 32
+CALLS_AT_ONCE = 64
 LARGEST_FLIGHT = 256 * 1024
+LEAVES_REMEMBERED = 4096
+"""Leaves that are parsed once: the next pass, and the next connection, mostly meets the same."""
 
 _NAME = re.compile(
     r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)+"
 )
 _AZURE_PLATFORM = ipaddress.ip_address("168.63.129.16")
+_GLANCE = 0.02  # seconds after which the thread looks up from its sockets: at names, deadlines and a stop
 
 Address = tuple[str, int]
 
 
-class _FaultError(Exception):
-    """A fault on its way to becoming a value."""
-
-    def __init__(self, fault: ProbeFault, detail: object = "") -> None:
-        super().__init__(detail)
-        self.fault = fault
-
-
 class TlsProbe:
-    """Reads what endpoints serve. `connect_to` maps (host, port) to where it is dialled instead."""
+    """Reads what endpoints serve. `connect_to` maps (host, port) to where it is dialled instead.
+
+    `timeout` bounds a connection with its handshake, and the silence of the resolver. However many calls
+    there are at a time, they share the limits on sockets.
+    """
 
     def __init__(
         self, context: ssl.SSLContext, connect_to: Mapping[Address, Address], timeout: timedelta
@@ -55,147 +73,473 @@ class TlsProbe:
         self._unverified.verify_mode = ssl.CERT_NONE
         self._connect_to = connect_to
         self._timeout = timeout.total_seconds()
+        self._sockets = _Sockets()
         # The loop's own pool has six threads on two cores: many slow names would time out just by queueing.
         self._resolver = ThreadPoolExecutor(NAMES_AT_ONCE, "resolve")
+        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, "probe")
 
     async def __call__(
-        self, endpoints: Sequence[Endpoint], *, within: timedelta = timedelta(minutes=2)
+        self, endpoints: Sequence[Endpoint], *, within: timedelta | None = None
     ) -> list[Observation]:
-        """One observation for each fresh connection that an endpoint asks for; failures are values."""
-        until = asyncio.get_running_loop().time() + within.total_seconds()
-        places = {(e.host.lower(), e.port) for e in endpoints}
-        turns = asyncio.Semaphore(NAMES_AT_ONCE)
-        addresses = await asyncio.gather(*(self._resolve(place, turns) for place in places))
-        resolved = dict(zip(places, addresses, strict=True))
-        everywhere = asyncio.Semaphore(SOCKETS_AT_ONCE)
-        per_address = {address: asyncio.Semaphore(SOCKETS_PER_ADDRESS) for address in resolved.values()}
+        """One observation for each fresh connection that an endpoint asks for, in their order.
 
-        async def observe(endpoint: Endpoint) -> Observation:
-            address = resolved[endpoint.host.lower(), endpoint.port]
-            try:
-                async with asyncio.timeout_at(until), per_address[address], everywhere:
-                    return await self._observe(endpoint, address)
-            except TimeoutError:
-                return ProbeFailure(
-                    endpoint, ProbeFault.OUT_OF_TIME, f"nothing for {within.total_seconds():g} s"
-                )
-
-        return list(await asyncio.gather(*(observe(e) for e in endpoints for _ in range(e.connections))))
-
-    async def _resolve(self, place: Address, turns: asyncio.Semaphore) -> Address | _FaultError:
-        """The address to dial, once per host: by setting, or by name and then never a forbidden one."""
-        if place in self._connect_to:
-            return self._connect_to[place]
-        lookup = partial(socket.getaddrinfo, *place, type=socket.SOCK_STREAM)
-        try:
-            async with turns, asyncio.timeout(self._timeout):
-                found = await asyncio.get_running_loop().run_in_executor(self._resolver, lookup)
-        except (OSError, UnicodeError, TimeoutError) as error:
-            return _FaultError(ProbeFault.NAME_UNRESOLVED, error)
-        address = str(found[0][4][0])
-        if _forbidden(address):
-            return _FaultError(ProbeFault.FORBIDDEN_ADDRESS, address)
-        return address, place[1]
-
-    async def _observe(self, endpoint: Endpoint, address: Address | _FaultError) -> Observation:
-        try:
-            if isinstance(address, _FaultError):
-                raise address
-            if not _NAME.fullmatch(endpoint.sni) or endpoint.sni.rpartition(".")[2].isdecimal():
-                raise _FaultError(ProbeFault.BAD_NAME, endpoint.sni)
-            try:
-                return await self._connect(endpoint, address, self._context)
-            except ssl.SSLCertVerificationError as error:
-                seen = await self._connect(endpoint, address, self._unverified)
-                return replace(seen, distrust=clean(error.verify_message))
-        except _FaultError as failure:
-            return ProbeFailure(endpoint, failure.fault, clean(failure))
-
-    async def _connect(
-        self, endpoint: Endpoint, address: Address, context: ssl.SSLContext
-    ) -> ServedCertificate:
-        """One connection and its handshake.
-
-        Raises:
-            ssl.SSLCertVerificationError: the chain is not trusted.
+        Failures are values; what has no result `within` this time is out of time.
         """
-        loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(incoming, outgoing, server_hostname=endpoint.sni)
-        connected = False
-        with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.setblocking(False)  # noqa: FBT003 - positional in the standard library
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await loop.sock_connect(sock, address)
-                    connected = True
-                    leaf = await _handshake(loop, sock, tls, incoming, outgoing)
-            except TimeoutError:
-                fault = ProbeFault.HANDSHAKE_TIMEOUT if connected else ProbeFault.CONNECT_TIMEOUT
-                raise _FaultError(fault, f"nothing for {self._timeout:g} s") from None
-            except ssl.SSLCertVerificationError:
-                raise
-            except ssl.SSLError as error:
-                raise _FaultError(_tls_fault(error), error.reason or error) from None
-            except OSError as error:
-                raise _FaultError(_socket_fault(error), error.strerror or error) from None
-        # Left before the end there is no version yet, and that happens in TLS 1.2 only.
-        return _served(endpoint, address, leaf, tls.version() or "TLSv1.2")
-
-
-async def _handshake(
-    loop: asyncio.AbstractEventLoop,
-    sock: socket.socket,
-    tls: ssl.SSLObject,
-    incoming: ssl.MemoryBIO,
-    outgoing: ssl.MemoryBIO,
-) -> bytes:
-    """The leaf whose key the peer has proven."""
-    received = 0
-    while True:
+        ends = time.monotonic() + within.total_seconds() if within is not None else math.inf
+        call = _Call(
+            jobs=[_Job(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)],
+            verified=self._context,
+            unverified=self._unverified,
+            connect_to=self._connect_to,
+            timeout=self._timeout,
+            ends=ends,
+            sockets=self._sockets,
+            resolver=self._resolver,
+        )
+        work = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
         try:
-            tls.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        else:
-            return _leaf(tls)
-        reply = outgoing.read()
-        # A leaf without a reply to send is TLS 1.3 before CertificateVerify: its key is not proven yet.
-        if reply and (leaf := _leaf(tls)):
-            return leaf
-        await loop.sock_sendall(sock, reply)
-        flight = await loop.sock_recv(sock, 65536)
-        received += len(flight)
+            return await asyncio.shield(work)
+        finally:
+            call.stop()
+            await asyncio.wait([work])
+
+
+class _FaultError(Exception):
+    """A fault on its way to becoming a value."""
+
+    def __init__(self, fault: ProbeFault, detail: object = "") -> None:
+        super().__init__(detail)
+        self.fault = fault
+
+
+class _Sockets:
+    """The sockets of all calls under way: a context for each call, which gets an even share of them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._calls = 0
+        self._open: Counter[Address] = Counter()
+        self._total = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._calls -= 1
+
+    def share(self, limit: int) -> int:
+        """One call's part of a limit."""
+        return max(1, limit // self._calls)
+
+    def take(self, address: Address) -> bool:
+        """Whether one more may be open there; then it is counted until it is given back."""
+        with self._lock:
+            if self._total >= SOCKETS_AT_ONCE or self._open[address] >= SOCKETS_PER_ADDRESS:
+                return False
+            self._total += 1
+            self._open[address] += 1
+            return True
+
+    def give(self, address: Address) -> None:
+        """One there was closed."""
+        with self._lock:
+            self._total -= 1
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """An observation to make. `distrust` is OpenSSL's complaint, once it has refused the chain."""
+
+    endpoint: Endpoint
+    distrust: str | None = None
+    stage: str = "its host not resolved"
+    seen: Observation | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """What a call knows of one address.
+
+    `answered` is when it last accepted or refused, `strikes` counts the connections in a row since then that
+    it did neither, for the reason in `silence`. `queue` is where it stands in line for more sockets.
+    """
+
+    address: Address
+    waiting: deque[_Job] = field(default_factory=deque)
+    queue: "deque[_Place] | None" = None
+    open: int = 0
+    answered: float = -math.inf
+    strikes: int = 0
+    silence: tuple[ProbeFault, object] = ProbeFault.CONNECT_TIMEOUT, ""
+
+    @property
+    def untried(self) -> bool:
+        """Whether it never answered."""
+        return self.answered == -math.inf
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """One socket and the TLS spoken over it."""
+
+    job: _Job
+    place: _Place
+    began: float
+    sock: socket.socket
+    tls: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    connected: bool = False
+    received: int = 0
+
+    def receive(self) -> None:
+        """Hand what has arrived to OpenSSL."""
+        flight = self.sock.recv(16384)
+        self.received += len(flight)
         if not flight:
             raise _FaultError(ProbeFault.CLOSED, "closed during the handshake")
-        if received > LARGEST_FLIGHT:
+        if self.received > LARGEST_FLIGHT:
             raise _FaultError(ProbeFault.PROTOCOL, f"more than {LARGEST_FLIGHT} bytes of handshake")
-        incoming.write(flight)
+        self.incoming.write(flight)
+
+    def shake_hands(self) -> bytes:
+        """The leaf whose key the peer has proven; empty as long as more has to arrive."""
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            # A leaf without a reply to send is TLS 1.3 before CertificateVerify: its key is not proven yet.
+            if reply := self.outgoing.read():
+                if leaf := _presented(self.tls):
+                    return leaf
+                self.sock.sendall(reply)
+            return b""
+        return self.tls.getpeercert(binary_form=True) or b""
 
 
-def _leaf(tls: ssl.SSLObject) -> bytes:
-    """What the peer has presented, if anything; before Python 3.13 only the object inside tells it."""
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One pass over its jobs, on the thread that runs it. Seconds are those of the monotonic clock."""
+
+    jobs: Sequence[_Job]
+    verified: ssl.SSLContext
+    unverified: ssl.SSLContext
+    connect_to: Mapping[Address, Address]
+    timeout: float
+    ends: float
+    sockets: _Sockets
+    resolver: ThreadPoolExecutor
+    selector: BaseSelector = field(init=False)
+    unresolved: dict[Address, list[_Job]] = field(default_factory=dict)
+    lookups: "dict[Address, Future[Address]]" = field(default_factory=dict)
+    looked_up: deque[Address] = field(default_factory=deque)
+    resolver_spoke: float = 0.0
+    places: dict[Address, _Place] = field(default_factory=dict)
+    untried: deque[_Place] = field(default_factory=deque)
+    answering: deque[_Place] = field(default_factory=deque)
+    connections: dict[_Connection, None] = field(default_factory=dict)
+    sockets_unanswered: int = 0
+    unfinished: int = 0
+
+    def stop(self) -> None:
+        """End it now, from another thread."""
+        self.ends = -math.inf
+
+    def run(self) -> list[Observation]:
+        """What was seen in every job."""
+        with self.sockets, DefaultSelector() as self.selector:
+            try:
+                self._start()
+                while self.unfinished and time.monotonic() < self.ends:
+                    self._resolve()
+                    self._expire()
+                    self._dial()
+                    for key, _ in self.selector.select(_GLANCE):
+                        self._go_on(key.data)
+                        if time.monotonic() >= self.ends:
+                            break
+            finally:
+                for lookup in self.lookups.values():
+                    lookup.cancel()
+                for connection in list(self.connections):
+                    self._close(connection)
+        return [
+            job.seen or ProbeFailure(job.endpoint, ProbeFault.OUT_OF_TIME, f"{job.stage} when time was up")
+            for job in self.jobs
+        ]
+
+    def _start(self) -> None:
+        """Refuse impossible names, and look up each host once."""
+        self.unfinished = len(self.jobs)
+        self.resolver_spoke = time.monotonic()
+        for job in self.jobs:
+            sni = job.endpoint.sni
+            if not _NAME.fullmatch(sni) or sni.rpartition(".")[2].isdecimal():
+                self._fail([job], ProbeFault.BAD_NAME, sni)
+            else:
+                host = job.endpoint.host.lower(), job.endpoint.port
+                self.unresolved.setdefault(host, []).append(job)
+        for host in list(self.unresolved):
+            target = self.connect_to.get(host, host)
+            if _is_literal(target[0]):
+                self._resolved(host, target)
+            else:
+                self.lookups[host] = lookup = self.resolver.submit(_look_up, target)
+                lookup.add_done_callback(partial(self._looked_up, host))
+
+    def _looked_up(self, host: Address, _: "Future[Address]") -> None:
+        self.looked_up.append(host)  # on a thread of the resolver
+
+    def _resolve(self) -> None:
+        """Take what the resolver has found. Where it is silent for too long, it is so for all that wait."""
+        now = time.monotonic()
+        while self.looked_up:
+            host = self.looked_up.popleft()
+            self.resolver_spoke = now
+            try:
+                address = self.lookups.pop(host).result()
+            except (OSError, ValueError) as error:
+                self._fail(self.unresolved.pop(host, []), ProbeFault.NAME_UNRESOLVED, error)
+            else:
+                self._resolved(host, address)
+        if self.unresolved and now - self.resolver_spoke >= self.timeout:
+            for jobs in self.unresolved.values():
+                self._fail(jobs, ProbeFault.NAME_UNRESOLVED, f"nothing for {self.timeout:g} s")
+            self.unresolved.clear()
+
+    def _resolved(self, host: Address, address: Address) -> None:
+        """Let the jobs of a host wait for sockets at its address, which a setting or its name has given."""
+        jobs = self.unresolved.pop(host, [])
+        if host not in self.connect_to and _forbidden(address[0]):
+            self._fail(jobs, ProbeFault.FORBIDDEN_ADDRESS, address[0])
+            return
+        place = self.places.setdefault(address, _Place(address))
+        for job in jobs:
+            job.stage = "not dialled"
+        place.waiting.extend(jobs)
+        self._line_up(place)
+
+    def _expire(self) -> None:
+        """End the connections whose time is up; they are in the order in which they began."""
+        began = time.monotonic() - self.timeout
+        detail = f"nothing for {self.timeout:g} s"
+        for connection in list(takewhile(lambda each: each.began <= began, self.connections)):
+            if connection.connected:
+                self._end(connection, ProbeFault.HANDSHAKE_TIMEOUT, detail)
+            else:
+                self._unanswered(connection, ProbeFault.CONNECT_TIMEOUT, detail)
+
+    def _dial(self) -> None:
+        """Open as many sockets as there may be: first to learn who answers, then in turn."""
+        for queue in (self.untried, self.answering):
+            for _ in range(len(queue)):
+                if not self._room(queue):
+                    break
+                place = queue.popleft()
+                if place.queue is not queue:
+                    continue
+                place.queue = None
+                while place.waiting and place.open < self._most(place) and self._room(queue):
+                    if not self._connect(place):
+                        break
+                self._line_up(place)
+
+    def _room(self, queue: deque[_Place]) -> bool:
+        """Whether places in this line may have one more socket between them."""
+        if queue is self.untried and self.sockets_unanswered >= self.sockets.share(SOCKETS_UNANSWERED):
+            return False
+        return len(self.connections) < self.sockets.share(SOCKETS_AT_ONCE)
+
+    def _most(self, place: _Place) -> int:
+        """How many sockets one place may have."""
+        most = self.sockets.share(SOCKETS_PER_ADDRESS)
+        return min(most, SOCKETS_ON_TRIAL) if place.untried else most
+
+    def _line_up(self, place: _Place) -> None:
+        """Let it stand in line if it may have more sockets, or tell those who wait that it is dead."""
+        if place.strikes >= SOCKETS_ON_TRIAL:
+            fault, why = place.silence
+            host, port = place.address
+            others = f"{place.strikes} other connections to {host}:{port} in a row failed: {why}"
+            self._fail(place.waiting, fault, f"not dialled, {others}")
+            place.waiting.clear()
+        if place.waiting and place.queue is None and place.open < self._most(place):
+            place.queue = self.untried if place.untried else self.answering
+            place.queue.append(place)
+
+    def _connect(self, place: _Place) -> bool:
+        """Open a socket for the next job of a place; False where there is none to be had at present."""
+        if not self.sockets.take(place.address):
+            return False
+        try:
+            sock = socket.socket(socket.AF_INET6 if ":" in place.address[0] else socket.AF_INET)
+        except OSError as error:
+            self.sockets.give(place.address)
+            if error.errno in {EMFILE, ENFILE} and self.connections:
+                return False
+            self._fail([place.waiting.popleft()], ProbeFault.UNREACHABLE, error.strerror)
+            return True
+        sock.setblocking(False)  # noqa: FBT003 - positional in the standard library
+        job = place.waiting.popleft()
+        job.stage = "not connected"
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = self.verified if job.distrust is None else self.unverified
+        tls = context.wrap_bio(incoming, outgoing, server_hostname=job.endpoint.sni)
+        connection = _Connection(job, place, time.monotonic(), sock, tls, incoming, outgoing)
+        self.connections[connection] = None
+        self.selector.register(sock, EVENT_WRITE, connection)
+        place.open += 1
+        self.sockets_unanswered += place.untried
+        try:
+            sock.connect(place.address)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._failed(connection, error)
+        return True
+
+    def _go_on(self, connection: _Connection) -> None:
+        """Take the next step of a connection whose socket is ready."""
+        try:
+            if connection.connected:
+                connection.receive()
+            leaf = connection.shake_hands()
+            if not connection.connected:  # to send the hello would have raised whatever prevented it
+                connection.connected = True
+                connection.job.stage = "in the handshake"
+                self._answered(connection.place)
+                self.selector.modify(connection.sock, EVENT_READ, connection)
+        except ssl.SSLCertVerificationError as error:
+            connection.job.distrust = clean(error.verify_message)
+            connection.place.waiting.appendleft(connection.job)
+            self._close(connection)
+        except ssl.SSLError as error:
+            self._end(connection, _tls_fault(error), error.reason or error)
+        except OSError as error:
+            self._failed(connection, error)
+        except _FaultError as failure:
+            self._end(connection, failure.fault, failure)
+        else:
+            if leaf:
+                connection.job.seen = _served(connection, leaf)
+                self.unfinished -= 1
+                self._close(connection)
+
+    def _failed(self, connection: _Connection, error: OSError) -> None:
+        """End a connection by what the system says; whoever refuses or resets it has answered."""
+        fault = _socket_fault(error)
+        if fault is ProbeFault.UNREACHABLE and not connection.connected:
+            self._unanswered(connection, fault, error.strerror or error)
+        else:
+            self._answered(connection.place)
+            self._end(connection, fault, error.strerror or error)
+
+    def _answered(self, place: _Place) -> None:
+        """Let a place that has accepted or refused have more sockets."""
+        if place.untried:
+            self.sockets_unanswered -= place.open
+            place.queue = None
+        place.answered = time.monotonic()
+        place.strikes = 0
+        self._line_up(place)
+
+    def _unanswered(self, connection: _Connection, fault: ProbeFault, detail: object) -> None:
+        """End a connection that was never made; it counts if nothing there has answered since it began."""
+        place = connection.place
+        if connection.began > place.answered:
+            place.strikes += 1
+            place.silence = fault, detail
+        self._end(connection, fault, detail)
+
+    def _end(self, connection: _Connection, fault: ProbeFault, detail: object) -> None:
+        self._fail([connection.job], fault, detail)
+        self._close(connection)
+
+    def _fail(self, jobs: Collection[_Job], fault: ProbeFault, detail: object) -> None:
+        for job in jobs:
+            job.seen = ProbeFailure(job.endpoint, fault, clean(detail))
+        self.unfinished -= len(jobs)
+
+    def _close(self, connection: _Connection) -> None:
+        """Close the socket and pass its turn on."""
+        place = connection.place
+        self.selector.unregister(connection.sock)
+        connection.sock.close()
+        del self.connections[connection]
+        self.sockets_unanswered -= place.untried
+        place.open -= 1
+        self.sockets.give(place.address)
+        self._line_up(place)
+
+
+def _presented(tls: ssl.SSLObject) -> bytes:
+    """The leaf that has arrived by now, if any; before Python 3.13 only the object inside tells it."""
     inner: Any = tls if hasattr(tls, "get_unverified_chain") else tls._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
     chain = inner.get_unverified_chain() or [b""]
     return bytes(chain[0]) if isinstance(chain[0], bytes) else bytes(chain[0].public_bytes(2))  # 2 is DER
 
 
-def _served(endpoint: Endpoint, address: Address, der: bytes, tls_version: str) -> ServedCertificate:
-    leaf = describe(der)
+def _served(connection: _Connection, der: bytes) -> ServedCertificate:
+    host, port = connection.place.address
+    leaf = _describe(der)
     return ServedCertificate(
-        endpoint=endpoint,
-        thumbprint=hashlib.sha1(der).hexdigest().upper(),  # noqa: S324 - Azure's identity for a leaf, not trust
-        sha256=hashlib.sha256(der).hexdigest().upper(),
-        address=f"{address[0]}:{address[1]}",
-        tls_version=tls_version,
-        distrust=None,
+        endpoint=connection.job.endpoint,
+        thumbprint=leaf.thumbprint,
+        sha256=leaf.sha256,
+        address=f"{host}:{port}",
+        # Left before the end there is no version yet, and that happens in TLS 1.2 only.
+        tls_version=connection.tls.version() or "TLSv1.2",
+        distrust=connection.job.distrust,
         not_after=leaf.not_after,
         names=leaf.names,
         subject=leaf.subject,
         issuer=leaf.issuer,
         serial=leaf.serial,
     )
+
+
+class _Leaf(NamedTuple):
+    """What is told of a leaf, wherever and by whomever it is served."""
+
+    thumbprint: str
+    sha256: str
+    not_after: datetime | None
+    names: tuple[str, ...]
+    subject: str
+    issuer: str
+    serial: str
+
+
+@lru_cache(LEAVES_REMEMBERED)
+def _describe(der: bytes) -> _Leaf:
+    leaf = describe(der)
+    return _Leaf(
+        thumbprint=hashlib.sha1(der).hexdigest().upper(),  # noqa: S324 - Azure's identity for a leaf, not trust
+        sha256=hashlib.sha256(der).hexdigest().upper(),
+        not_after=leaf.not_after,
+        names=leaf.names,
+        subject=leaf.subject,
+        issuer=leaf.issuer,
+        serial=leaf.serial,
+    )
+
+
+def _look_up(host: Address) -> Address:
+    """The address of a host, to be waited for on a thread of the resolver."""
+    found = socket.getaddrinfo(*host, type=socket.SOCK_STREAM)
+    return str(found[0][4][0]), host[1]
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _forbidden(address: str) -> bool:

@@ -1,17 +1,21 @@
-"""The managed gateway of API Management: listed by subscription, told by refreshHostnames.
+"""The managed gateway of API Management: found by Resource Graph, read from ARM, told by refreshHostnames.
 
-`ApiManagementService_List` and `ApiManagementService_RefreshHostnames`, the latter ("Sync certificates" in
-the portal) only in preview api-versions since 2025-03-01-preview:
+`ApiManagementService_List`, `_Get` and `_RefreshHostnames`, the last ("Sync certificates" in the portal) only
+in preview api-versions since 2025-03-01-preview:
 https://learn.microsoft.com/rest/api/apimanagement/api-management-service/refresh-hostnames
 """
 
+import asyncio
+import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
 from rotation.clients.arm import Arm
+from rotation.clients.resource_graph import ResourceGraph, Rows
 from rotation.model import (
     Binding,
     Endpoint,
@@ -25,17 +29,22 @@ from rotation.model import (
 from rotation.verdict import connections_needed
 
 _SERVICE_ID = re.compile(
-    r"/subscriptions/[0-9a-f-]{36}/resourcegroups/(?P<group>[^/?#%\s]{1,90})"
+    r"/subscriptions/(?P<subscription>[0-9a-f-]{36})/resourcegroups/(?P<group>[^/?#%\s]{1,90})"
     r"/providers/microsoft\.apimanagement/service/(?P<name>[a-z][a-z0-9-]{0,49})",
     re.IGNORECASE | re.ASCII,
 )
 _THUMBPRINT = re.compile(r"[0-9A-F]{40}")
 _ARM_HOSTNAME_TYPE_OF_GATEWAY = "Proxy"
 
+_log = logging.getLogger(__name__)
+
 TAG_EXCLUDE = "rotation-exclude"
 TAG_PAUSE = "rotation-pause"
 TAG_RING = "rotation-ring"
 LAST_RING = 9
+
+READS_AT_ONCE = 16
+"""Of services whose rows lack something; where a subscription has more of them, one list shows them all."""
 
 MOST_UNITS = 64
 """More scale units than any tier has in a region; ARM's number decides how often we connect."""
@@ -53,23 +62,56 @@ class _Place:
 class ApiManagement:
     """Implements `reconcile.Gateways` for the services of the configured subscriptions."""
 
-    def __init__(self, arm: Arm, vault_suffix: str, vaults: frozenset[str]) -> None:
+    def __init__(self, arm: Arm, graph: ResourceGraph, vault_suffix: str, vaults: frozenset[str]) -> None:
         self._arm = arm
+        self._graph = graph
         self._vault_suffix = vault_suffix
         self._vaults = vaults
 
     async def discover(self) -> Inventory:
-        """Every service that can be listed; what cannot is a problem in the inventory, never silence."""
-        bodies, problems, as_of = await self._arm.list_api_management_services()
+        """Every service that can be found; what cannot is a problem in the inventory, never silence.
+
+        Resource Graph is silent about a subscription that it may not show, as about one without services:
+        these are listed one by one, and all of them where it does not answer. That is slower, but no problem.
+        """
+        if not self._arm.subscriptions:
+            return Inventory((), (), None)
+        found, advisories = await asyncio.gather(
+            self._graph.api_management_services(), self._graph.failed_rotations()
+        )
+        if isinstance(found, str):
+            _log.warning("Resource Graph gave no services, so each subscription is listed: %s", found)
+            found = Rows((), None)
+        if isinstance(advisories, str):
+            _log.info("Resource Graph gave no recommendations of Azure Advisor: %s", advisories)
+            advisories = {}
+        complete, to_read, to_list = self._sort(found.rows)
+        (bodies, problems, listed_at), answers = await asyncio.gather(
+            self._arm.list_api_management_services(to_list), self._read_each(to_read)
+        )
         gateways: dict[str, Gateway] = {}
-        for body in bodies:
+        for body, listed in chain(((b, True) for b in complete), ((b, False) for b in bodies)):
             try:
-                gateway = from_arm(body, self._vault_suffix, self._vaults)
+                gateway = replace(self._gateway(body), listed=listed)
             except ValueError as error:
                 problems.append(f"A service of API Management could not be read: {clean(error)}")
             else:
                 gateways[gateway.key] = gateway
-        return Inventory(tuple(gateways.values()), tuple(problems), as_of)
+        problems += [answer for answer in answers if isinstance(answer, str)]
+        gateways |= {answer.key: answer for answer in answers if isinstance(answer, Gateway)}
+        clocks = (found.as_of, listed_at, *(gateway.as_of for gateway in gateways.values()))
+        return Inventory(
+            tuple(replace(each, advisory=advisories.get(key)) for key, each in gateways.items()),
+            tuple(problems),
+            max((clock for clock in clocks if clock), default=None),
+        )
+
+    async def read(self, gateway: Gateway) -> Gateway | str:
+        """The service itself, as it is now, or why it could not be read."""
+        fresh = await self._read(gateway.id)
+        if fresh is None:
+            return f"{gateway.name}: there is no such service (any more)."
+        return fresh if isinstance(fresh, str) else replace(fresh, advisory=gateway.advisory)
 
     async def sync(self, gateway: Gateway) -> SyncAnswer:
         """Ask for a sync of all hostnames of the service; returns as soon as ARM has answered."""
@@ -78,6 +120,58 @@ class ApiManagement:
     async def operation_error(self, operation_url: str) -> str | None:
         """What the operation behind a sync's Location has failed with, if it has."""
         return await self._arm.operation_error(operation_url)
+
+    def _sort(
+        self, rows: Iterable[Mapping[str, Any]]
+    ) -> tuple[list[Mapping[str, Any]], list[str], list[str]]:
+        """Rows that are complete, ids of services to be read, and subscriptions to be listed."""
+        of_subscription: dict[str, list[Mapping[str, Any]]] = {each: [] for each in self._arm.subscriptions}
+        for row in rows:
+            if match := _SERVICE_ID.fullmatch(row["id"]):
+                of_subscription.get(match["subscription"].lower(), []).append(row)
+        complete: list[Mapping[str, Any]] = []
+        to_read: list[str] = []
+        to_list: list[str] = []
+        for subscription, shown in of_subscription.items():
+            lacking = [row["id"] for row in shown if not _complete(row)]
+            if not shown or len(lacking) > READS_AT_ONCE:
+                to_list.append(subscription)
+            else:
+                complete += [row for row in shown if row["id"] not in lacking]
+                to_read += lacking
+        return complete, to_read, to_list
+
+    async def _read_each(self, service_ids: Iterable[str]) -> Sequence[Gateway | str | None]:
+        turns = asyncio.Semaphore(READS_AT_ONCE)
+
+        async def one(service_id: str) -> Gateway | str | None:
+            async with turns:
+                return await self._read(service_id)
+
+        return await asyncio.gather(*map(one, service_ids))
+
+    async def _read(self, service_id: str) -> Gateway | str | None:
+        """A service, None where there is none, or a sentence that says why it could not be read."""
+        name = service_id.rpartition("/")[2]
+        answer = await self._arm.get_api_management_service(service_id)
+        if isinstance(answer, str):
+            return (
+                f"{name}: the service could not be read ({answer}). Check that the app's identity has the"
+                " Reader role there."
+            )
+        body, as_of = answer
+        if body is None:
+            return None
+        try:
+            gateway = self._gateway(body)
+        except ValueError as error:
+            return f"{name}: the service could not be read: {clean(error)}"
+        if gateway.key != service_id.lower():
+            return f"{name}: ARM answered with another service, {clean(gateway.id)}."
+        return replace(gateway, as_of=as_of)
+
+    def _gateway(self, body: Mapping[str, Any]) -> Gateway:
+        return from_arm(body, self._vault_suffix, self._vaults)
 
 
 def from_arm(body: Mapping[str, Any], vault_suffix: str, vaults: frozenset[str]) -> Gateway:
@@ -106,6 +200,38 @@ def from_arm(body: Mapping[str, Any], vault_suffix: str, vaults: frozenset[str])
         excluded=tags.get(TAG_EXCLUDE) == "true",
         paused=tags.get(TAG_PAUSE) == "true",
         ring=_ring(tags.get(TAG_RING, "0")),
+    )
+
+
+def _complete(row: Mapping[str, Any]) -> bool:
+    """Whether a row shows all that the service's own answer would: Resource Graph may hide fields.
+
+    A hostname whose keyVaultId is hidden looks like one with an uploaded certificate, so that one is never
+    taken for granted.
+    """
+    properties = row["properties"]
+    hostnames, others = properties.get("hostnameConfigurations"), properties.get("additionalLocations") or []
+    try:
+        return bool(
+            hostnames
+            and all(
+                properties.get(name) for name in ("provisioningState", "virtualNetworkType", "gatewayUrl")
+            )
+            and all(
+                isinstance(place["sku"]["capacity"], int) and place["location"] for place in (row, *others)
+            )
+            and all(host["hostName"] and host["type"] and _shows_source(host) for host in hostnames)
+        )
+    except (LookupError, TypeError, AttributeError):
+        return False
+
+
+def _shows_source(hostname: Mapping[str, Any]) -> bool:
+    """Whether it is clear where a hostname's certificate comes from, and which it is."""
+    if hostname.get("certificateSource") in {"BuiltIn", "Managed"}:
+        return True
+    return bool(
+        hostname["keyVaultId"] and _THUMBPRINT.fullmatch(hostname["certificate"]["thumbprint"].upper())
     )
 
 

@@ -20,8 +20,13 @@ from typing import Any
 # Half of the SDK carries no annotations; Any keeps the strict type checker out of that half only.
 _sdk: Any = importlib.import_module("azure.functions")
 
-HTTP, TIMER, EVENT_GRID = "httpTrigger", "timerTrigger", "eventGridTrigger"
-RUN_HERE = (HTTP, TIMER, EVENT_GRID)  # a new trigger type needs its name here and someone who invokes it
+HTTP, TIMER, EVENT_GRID, QUEUE = "httpTrigger", "timerTrigger", "eventGridTrigger", "queueTrigger"
+RUN_HERE = (
+    HTTP,
+    TIMER,
+    EVENT_GRID,
+    QUEUE,
+)  # a new trigger type needs its name here and someone who invokes it
 
 
 class IndexingError(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from aiohttp import web
 from azure.functions.meta import Datum
 
-from sandbox.host.index import EVENT_GRID, TIMER, Function
+from sandbox.host.index import EVENT_GRID, QUEUE, TIMER, Function
 from sandbox.host.invocation import Invoker
 from sandbox.host.keys import Keys, refusal
 from sandbox.host.messages import http_datum, request_datum, response
@@ -90,7 +90,10 @@ class Server:
             return self._timers.by_name[function.name].payload()
         if function.kind == EVENT_GRID:
             return event_datum(json.loads(given) if isinstance(given, str) else given)
-        body = (given if isinstance(given, str) else json.dumps(given)).encode()
+        text = given if isinstance(given, str) else json.dumps(given)
+        if function.kind == QUEUE:  # a message whose text is the input: no queue is read here
+            return Datum(text, "string")
+        body = text.encode()
         url = str(request.url)
         return http_datum(method="POST", url=url, headers={}, query={}, route_values={}, body=body)
 

@@ -11,6 +11,7 @@ from azure.identity.aio import ManagedIdentityCredential
 from rotation.clients.arm import Arm
 from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.key_vault import KeyVault
+from rotation.clients.resource_graph import ResourceGraph
 from rotation.gateways.api_management import ApiManagement
 from rotation.model import Gateway, GatewayKind, Inventory, SyncAnswer
 from sandbox.azure import Azure
@@ -19,6 +20,7 @@ from sandbox.world import Request, Server, Service
 T = TypeVar("T")
 
 API_VERSION = "2025-09-01-preview"
+SCOPE = "https://management.azure.com/.default"
 SUFFIX = "vault.azure.net"
 
 
@@ -54,16 +56,21 @@ def with_arm(
             stack.push_async_callback(all_closed)
             context = tls_context(str(azure.ca_file))
             session = await stack.enter_async_context(open_session(context, routes(azure)))
+            own = await stack.enter_async_context(credential())
+            shared = transport(session)
+            in_scope = tuple(azure.world.subscriptions if subscriptions is None else subscriptions)
             arm = Arm(
-                await stack.enter_async_context(credential()),
-                transport(session),
+                own,
+                shared,
                 url=azure.arm_url,
-                scope="https://management.azure.com/.default",
+                scope=SCOPE,
                 api_version=api_version,
-                subscriptions=tuple(azure.world.subscriptions if subscriptions is None else subscriptions),
+                subscriptions=in_scope,
             )
             stack.push_async_callback(arm.close)
-            return await work(ApiManagement(arm, SUFFIX, frozenset(vaults)))
+            graph = ResourceGraph(own, shared, url=azure.arm_url, scope=SCOPE, subscriptions=in_scope)
+            stack.push_async_callback(graph.close)
+            return await work(ApiManagement(arm, graph, SUFFIX, frozenset(vaults)))
 
     return asyncio.run(main())
 

@@ -271,9 +271,11 @@ def observe(place: Place, hostname: str = NAME, timeout: timedelta = PATIENT) ->
     return observations[0]
 
 
-def look(probe: TlsProbe, endpoints: Sequence[Endpoint]) -> list[Observation]:
+def look(
+    probe: TlsProbe, endpoints: Sequence[Endpoint], within: timedelta | None = None
+) -> list[Observation]:
     """One pass of the probe, on a loop of its own."""
-    return asyncio.run(probe(endpoints))
+    return asyncio.run(probe(endpoints, within=within))
 
 
 def flight(context: ssl.SSLContext, hello: bytes) -> bytes:

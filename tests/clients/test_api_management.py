@@ -1,22 +1,25 @@
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rotation.gateways.api_management import from_arm
+from rotation.gateways.api_management import ApiManagement, from_arm
 from rotation.model import (
     CertificateId,
     Endpoint,
     Gateway,
     GatewayKind,
+    Inventory,
     KeyVaultReference,
 )
-from sandbox.arm import service_body
+from sandbox.arm_bodies import service_body
 from sandbox.azure import Azure
-from sandbox.world import Certificate, Hostname, Service, World
-from tests.clients.cloud import SUFFIX, discover, with_arm
+from sandbox.world import Certificate, Fault, Hostname, Server, Service, World
+from tests.clients.cloud import SUFFIX, discover, gateway_of, with_arm
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "shared" / "contracts" / "apim" / "examples"
 ID = (
@@ -529,10 +532,84 @@ def test_the_official_example_of_refresh_is_understood() -> None:
     ] == endpoints(gateway, "proxy.msitesting.net")
 
 
-def test_the_wire_and_the_body_say_the_same(world: World, azure: Azure, certificate: Certificate) -> None:
-    """Nothing is lost or renamed by the SDK's models between ARM's JSON and the parser."""
+@pytest.mark.parametrize("denied", [False, True], ids=["from Resource Graph", "from ARM's list"])
+def test_the_wire_and_the_body_say_the_same(
+    world: World, azure: Azure, certificate: Certificate, *, denied: bool
+) -> None:
+    """Nothing is lost or renamed on either way between ARM's JSON and the parser."""
     ours = service(world, certificate, regions={"West Europe": 2, "East US": 1}, tags={"team": "x"})
+    world.graph.denied = denied
 
     body = service_body(ours, world.clock.now())
 
-    assert from_arm(body, SUFFIX, frozenset()) == found(azure)
+    assert replace(from_arm(body, SUFFIX, frozenset()), listed=not denied) == found(azure)
+
+
+def fresh(azure: Azure, ours: Service) -> Gateway | str:
+    """The service itself, read as before a sync."""
+    return with_arm(azure, lambda kind: kind.read(gateway_of(ours)))
+
+
+def test_a_service_is_read_fresh(world: World, azure: Azure, certificate: Certificate) -> None:
+    """ARM tells at once what Resource Graph will tell later: its state, what is configured, and the time."""
+    ours = service(world, certificate)
+    world.graph.lag = timedelta(minutes=5)
+    world.clock.advance(timedelta(minutes=6))
+    ours.configured_when = "at_once"
+    renewed = certificate.renew()
+    ours.begin_sync()
+
+    async def both(kind: ApiManagement) -> tuple[Inventory, Gateway | str]:
+        inventory = await kind.discover()
+        return inventory, await kind.read(inventory.gateways[0])
+
+    inventory, read = with_arm(azure, both)
+
+    [stale] = inventory.gateways
+    assert isinstance(read, Gateway)
+    assert (True, "Succeeded", None) == (stale.listed, stale.state, stale.as_of)
+    assert certificate.versions[0].thumbprint == stale.bindings[1].configured
+    assert (False, "Updating", renewed.thumbprint) == (
+        read.listed,
+        read.state,
+        read.bindings[1].configured,
+    )
+    assert read.as_of is not None
+    assert abs(world.clock.now() - read.as_of) < timedelta(seconds=30)
+
+
+def test_a_service_that_is_gone_says_so(world: World, azure: Azure, certificate: Certificate) -> None:
+    """Resource Graph may show for minutes what was deleted."""
+    ours = service(world, certificate)
+    world.remove_service(ours)
+
+    assert "apim-prod: there is no such service (any more)." == fresh(azure, ours)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault(Server.ARM, status=500, times=None), "Internal Server Error"),
+        (
+            Fault(Server.ARM, status=403, body={"error": {"code": "AuthorizationFailed"}}),
+            "AuthorizationFailed",
+        ),
+        (Fault(Server.ARM, reset=True, times=None), "Connection reset"),
+        (Fault(Server.ARM, status=200, body=b"<html>"), "could not be read"),
+        (Fault(Server.ARM, status=200, body=[]), "could not be read"),
+        (Fault(Server.ARM, status=200, body={"id": ID}), "is no service of API Management with properties"),
+        (Fault(Server.ARM, status=200, body={"id": f"{ID}-2", "properties": {}}), "another service"),
+    ],
+)
+def test_a_service_that_cannot_be_read_says_why(
+    world: World, azure: Azure, certificate: Certificate, fault: Fault, reason: str
+) -> None:
+    """A read that failed is a sentence with the service's name, never an old answer."""
+    ours = service(world, certificate)
+    world.faults.append(fault)
+
+    said = fresh(azure, ours)
+
+    assert isinstance(said, str)
+    assert said.startswith("apim-prod: ")
+    assert reason in said

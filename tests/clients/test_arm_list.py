@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from azure.identity.aio import DefaultAzureCredential
 
+from rotation.clients.arm import MOST_PAGES
 from rotation.model import Inventory
 from sandbox.azure import Azure
-from sandbox.world import Fault, Server, World
+from sandbox.world import Fault, Request, Server, World
 from tests.clients import farm
 from tests.clients.cloud import API_VERSION, discover, requests, with_arm
 
@@ -18,6 +19,17 @@ SERVICE = (
     "/subscriptions/1d0c8a94-5b37-4f62-8e2d-93c6f7ab4e10/resourceGroups/rg-apim"
     "/providers/Microsoft.ApiManagement/service/apim-odd"
 )
+
+
+@pytest.fixture(autouse=True)
+def denied(world: World) -> None:
+    """Without Resource Graph, each subscription is listed."""
+    world.graph.denied = True
+
+
+def listings(azure: Azure) -> list[Request]:
+    """What was asked to list services."""
+    return [request for request in requests(azure, Server.ARM) if request.method == "GET"]
 
 
 def names(inventory: Inventory) -> list[str]:
@@ -43,7 +55,7 @@ def test_every_page_is_read(azure: Azure) -> None:
     inventory = discover(azure)
 
     assert (expected, ()) == (names(inventory), inventory.problems)
-    assert [API_VERSION] * 3 == [r.query["api-version"] for r in requests(azure, Server.ARM)]
+    assert [API_VERSION] * 3 == [r.query["api-version"] for r in listings(azure)]
 
 
 def test_the_default_credential_finds_the_managed_identity(azure: Azure) -> None:
@@ -103,7 +115,7 @@ def test_the_time_is_that_of_arm(azure: Azure) -> None:
 
 def test_without_an_answer_there_is_no_time(azure: Azure) -> None:
     """Who cannot be reached tells no time."""
-    azure.world.faults.append(Fault(Server.ARM, reset=True, times=None))
+    azure.world.faults.append(Fault(Server.ARM, method="GET", reset=True, times=None))
 
     inventory = discover(azure)
 
@@ -127,7 +139,7 @@ def test_a_link_to_elsewhere_is_not_followed(azure: Azure, link: str) -> None:
         arm = azure.arm_url.removeprefix("https://")
         target = link.format(arm=arm, other=f"127.0.0.1:{elsewhere.place[1]}")
         body = {"value": [service(provisioningState="Succeeded")], "nextLink": target}
-        azure.world.faults.append(Fault(Server.ARM, status=200, body=body))
+        azure.world.faults.append(Fault(Server.ARM, method="GET", status=200, body=body))
 
         inventory = discover(azure)
 
@@ -135,15 +147,28 @@ def test_a_link_to_elsewhere_is_not_followed(azure: Azure, link: str) -> None:
     assert 1 == len(inventory.problems)
 
 
+def test_as_many_pages_as_there_may_be_are_read(azure: Azure) -> None:
+    """The two hundredth page is the last that is read, and no mistake."""
+    azure.world.page_size = 1
+    for number in range(MOST_PAGES):
+        azure.world.add_service(f"apim-{number}")
+
+    inventory = discover(azure)
+
+    assert (MOST_PAGES, ()) == (len(inventory.gateways), inventory.problems)
+
+
 def test_an_endless_listing_ends(azure: Azure) -> None:
     """A nextLink that leads back to itself is a problem after a bounded number of pages."""
     path = f"{azure.arm_url}/subscriptions/{azure.world.subscription_id}/providers/x"
-    azure.world.faults.append(Fault(Server.ARM, status=200, body={"value": [], "nextLink": path}, times=None))
+    azure.world.faults.append(
+        Fault(Server.ARM, method="GET", status=200, body={"value": [], "nextLink": path}, times=None)
+    )
 
     inventory = discover(azure)
 
     assert ["more than 200 pages" in problem for problem in inventory.problems] == [True]
-    assert 200 == len(requests(azure, Server.ARM))
+    assert MOST_PAGES + 1 == len(listings(azure))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +200,7 @@ def test_an_endless_listing_ends(azure: Azure) -> None:
 def test_a_body_that_is_no_listing_is_a_problem(azure: Azure, body: bytes) -> None:
     """What comes back with 200 and is not ARM's is never taken for an empty subscription."""
     headers = {"Content-Type": "application/json"}
-    azure.world.faults.append(Fault(Server.ARM, status=200, body=body, headers=headers))
+    azure.world.faults.append(Fault(Server.ARM, method="GET", status=200, body=body, headers=headers))
 
     inventory = discover(azure)
 
@@ -201,7 +226,7 @@ def test_a_body_that_is_no_listing_is_a_problem(azure: Azure, body: bytes) -> No
 def test_an_odd_service_hides_no_other(azure: Azure, odd: dict[str, Any]) -> None:
     """One service in an unknown shape is read as far as it goes, or a problem; the next one is read."""
     good = service(provisioningState="Succeeded") | {"id": SERVICE.replace("apim-odd", "apim-good")}
-    azure.world.faults.append(Fault(Server.ARM, status=200, body={"value": [odd, good]}))
+    azure.world.faults.append(Fault(Server.ARM, method="GET", status=200, body={"value": [odd, good]}))
 
     inventory = discover(azure)
 
@@ -212,10 +237,14 @@ def test_an_odd_service_hides_no_other(azure: Azure, odd: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(Fault(Server.ARM, status=500), id="an error"),
-        pytest.param(Fault(Server.ARM, status=503, headers={"Retry-After": "0"}), id="overload"),
-        pytest.param(Fault(Server.ARM, status=429, headers={"Retry-After": "0"}), id="throttling"),
-        pytest.param(Fault(Server.ARM, reset=True), id="a reset connection"),
+        pytest.param(Fault(Server.ARM, method="GET", status=500), id="an error"),
+        pytest.param(
+            Fault(Server.ARM, method="GET", status=503, headers={"Retry-After": "0"}), id="overload"
+        ),
+        pytest.param(
+            Fault(Server.ARM, method="GET", status=429, headers={"Retry-After": "0"}), id="throttling"
+        ),
+        pytest.param(Fault(Server.ARM, method="GET", reset=True), id="a reset connection"),
     ],
 )
 def test_a_passing_fault_is_outlived(world: World, azure: Azure, fault: Fault) -> None:
@@ -232,13 +261,13 @@ def test_a_redirect_is_not_followed(azure: Azure) -> None:
     """ARM does not redirect; whoever does is not to get the token."""
     with farm.Listener(farm.stay_silent) as elsewhere:
         target = f"https://127.0.0.1:{elsewhere.place[1]}/"
-        azure.world.faults.append(Fault(Server.ARM, status=302, headers={"Location": target}))
+        azure.world.faults.append(Fault(Server.ARM, method="GET", status=302, headers={"Location": target}))
 
         inventory = discover(azure)
 
         assert 0 == elsewhere.accepted
     assert 1 == len(inventory.problems)
-    assert 1 == len(requests(azure, Server.ARM))
+    assert 1 == len(listings(azure))
 
 
 def test_one_token_does_for_all_subscriptions(azure: Azure) -> None:
@@ -250,5 +279,5 @@ def test_one_token_does_for_all_subscriptions(azure: Azure) -> None:
     inventory = discover(azure, subscriptions=others)
 
     assert 12 == len(inventory.gateways)
-    assert 12 == len(requests(azure, Server.ARM))
+    assert 12 == len(listings(azure))
     assert len(requests(azure, Server.IDENTITY)) <= 8

@@ -1,18 +1,21 @@
 import asyncio
+import gzip
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 import pytest
+from aiohttp import web
 from azure.core.exceptions import ServiceRequestError
 from azure.core.pipeline import AsyncPipeline, PipelineContext, PipelineRequest
 from azure.core.rest import HttpRequest
 
-from rotation.clients.http import OnlyHost, open_session, tls_context, transport
+from rotation.clients.http import MOST_BYTES, OnlyHost, open_session, tls_context, transport
+from rotation.model import CertificateId, CertificateUnreadable, SyncOutcome, UnreadableCause
 from sandbox.azure import Azure
-from sandbox.world import Fault, Server
+from sandbox.world import Certificate, Fault, Server
 from tests.clients import farm
-from tests.clients.cloud import all_closed, requests, routes
+from tests.clients.cloud import all_closed, discover, requests, routes, sync, with_key_vault
 
 Route = Mapping[tuple[str, int], tuple[str, int]]
 
@@ -187,3 +190,148 @@ def test_no_cookie_is_kept(azure: Azure) -> None:
     asyncio.run(main())
 
     assert ["Cookie" in request.headers for request in requests(azure, Server.ARM)] == [False, False]
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def ask(handler: Handler) -> bytes:
+    """The body that an SDK client gets from a server, read as its pipelines read it."""
+
+    async def main() -> bytes:
+        runner = web.ServerRunner(web.Server(handler), shutdown_timeout=1)  # type: ignore[arg-type]
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            async with (
+                open_session(tls_context(None), {}) as session,
+                AsyncPipeline(transport(session), []) as pipeline,
+            ):
+                answer = await pipeline.run(HttpRequest("GET", f"{site.name}/x"))
+                body: bytes = answer.http_response.content
+                return body
+        finally:
+            await runner.cleanup()
+            await all_closed()
+
+    return asyncio.run(main())
+
+
+def whole(body: bytes, **headers: str) -> Handler:
+    """An answer with a Content-Length."""
+
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=body, headers={name.replace("_", "-"): v for name, v in headers.items()})
+
+    return answer
+
+
+@pytest.mark.parametrize("size", [0, 1, MOST_BYTES], ids=["nothing", "a byte", "8 MiB"])
+def test_an_answer_of_any_size_that_azure_sends_is_read(size: int) -> None:
+    """The limit itself is within it."""
+    body = bytes(size)
+
+    assert body == ask(whole(body))
+
+
+def test_a_compressed_answer_is_read() -> None:
+    """It is unpacked once, on its way."""
+    packed = gzip.compress(b'{"value": []}')
+
+    assert b'{"value": []}' == ask(whole(packed, Content_Encoding="gzip"))
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        pytest.param(whole(bytes(MOST_BYTES + 1)), id="with a Content-Length"),
+        pytest.param(
+            whole(gzip.compress(bytes(MOST_BYTES * 8)), Content_Encoding="gzip"), id="small until unpacked"
+        ),
+    ],
+)
+def test_an_answer_that_is_too_large_is_refused(handler: Handler) -> None:
+    """It is malformed, whatever it says."""
+    with pytest.raises(ValueError, match="the answer is larger than 8 MiB"):
+        ask(handler)
+
+
+def test_an_answer_that_never_ends_is_not_read_on() -> None:
+    """Little more than the limit is taken from a server that sends pieces without saying how many."""
+    sent = 0
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(64 * 1024))
+            sent += 64 * 1024
+
+    with pytest.raises(ValueError, match="the answer is larger than 8 MiB"):
+        ask(answer)
+
+    assert MOST_BYTES <= sent < 4 * MOST_BYTES  # what the sockets hold was sent and never read
+
+
+def test_an_announced_size_is_believed_before_a_byte_is_read() -> None:
+    """What is announced as too large is not waited for."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(200 << 20)})
+        await response.prepare(request)
+        await asyncio.Event().wait()  # until the client goes away
+        return response
+
+    with pytest.raises(ValueError, match="the answer is larger than 8 MiB"):
+        ask(answer)
+
+
+TOO_LARGE = bytes(MOST_BYTES + 1)
+
+
+def test_arm_and_key_vault_take_it_as_malformed(azure: Azure, certificate: Certificate) -> None:
+    """A failed observation is a value, for each client that shares the session."""
+    azure.world.graph.denied = True
+    azure.world.faults += [
+        Fault(Server.ARM, "/service$", status=200, body=TOO_LARGE, times=None),
+        Fault(Server.VAULT, status=200, body=TOO_LARGE, times=None),
+    ]
+    vault = CertificateId(certificate.vault.host, certificate.name)
+
+    inventory = discover(azure)
+    unreadable = with_key_vault(azure, lambda key_vault: key_vault.current(vault))
+
+    assert isinstance(unreadable, CertificateUnreadable)
+    assert (UnreadableCause.MALFORMED, "the answer is larger than 8 MiB") == (
+        unreadable.cause,
+        unreadable.detail,
+    )
+    assert ["the answer is larger than 8 MiB" in problem for problem in inventory.problems] == [True]
+
+
+def test_what_key_vault_says_of_a_deleted_certificate_may_be_malformed_too(
+    azure: Azure, certificate: Certificate
+) -> None:
+    """It is missing in any case."""
+    azure.world.faults.append(Fault(Server.VAULT, "/deletedcertificates/", status=200, body=TOO_LARGE))
+    missing = CertificateId(certificate.vault.host, "no-such")
+
+    unreadable = with_key_vault(azure, lambda key_vault: key_vault.current(missing))
+
+    assert isinstance(unreadable, CertificateUnreadable)
+    assert UnreadableCause.NOT_FOUND == unreadable.cause
+
+
+def test_a_sync_whose_answer_is_too_large_was_accepted_all_the_same(azure: Azure) -> None:
+    """Its status was read before its body."""
+    service = azure.world.add_service("apim-prod")
+    azure.world.faults.append(Fault(Server.ARM, "refreshHostnames", status=202, body=TOO_LARGE))
+
+    answer = sync(azure, service)
+
+    assert (SyncOutcome.ACCEPTED, "no readable answer (the answer is larger than 8 MiB)") == (
+        answer.outcome,
+        answer.detail,
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from rotation.clients.http import MOST_BYTES
 from rotation.clients.ledger_rows import row_to_text
 from rotation.clients.table_ledger import MOST_PAGES, TableLedger, _address
 from rotation.model import LedgerRow
@@ -121,6 +122,7 @@ FAULTS = {
     "200 with half an object": Canned(200, '{"value": ['),
     "200 with a list of something else": Canned(200, '{"value": [5, "x", null]}'),
     "200 with a list of entities without keys": Canned(200, '{"value": [{"body": "{}"}]}'),
+    "200 with an empty list in more than 8 MiB": Canned(200, '{"value": []}' + " " * MOST_BYTES),
     "200 with an object for a list": Canned(200, '{"value": {}}'),
     "200 with nothing for a list": Canned(200, '{"value": ""}'),
     "200 with null for a list": Canned(200, '{"value": null}'),

@@ -174,6 +174,16 @@ def test_a_setting_allows_what_is_forbidden_otherwise(notebook: Notebook) -> Non
     assert 1 == notebook.listener.accepted
 
 
+def test_a_setting_may_name_a_host(notebook: Notebook) -> None:
+    """What CONNECT_TO points to is looked up like any name, and may be what is forbidden otherwise."""
+    probe = TlsProbe(farm.client_context(), {(HOST, 443): ("localhost", notebook.listener.place[1])}, PATIENT)
+
+    [seen] = look(probe, [Endpoint(farm.NAME, "West Europe", HOST)])
+
+    fault = seen.fault if isinstance(seen, ProbeFailure) else None
+    assert fault in {None, ProbeFault.REFUSED}  # refused where localhost is ::1 in the first place
+
+
 def test_connect_to_tells_hosts_apart() -> None:
     """Two regions with one hostname are dialled at two places, each under the same name."""
     blue, green = farm.CA.issue([farm.NAME]), farm.CA.issue([farm.NAME])

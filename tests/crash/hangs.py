@@ -71,7 +71,7 @@ NOTHING: tuple[Hang, ...] = ()
 COMBINATIONS: tuple[tuple[Hang, ...], ...] = (*ALONE, TOGETHER, NOTHING)
 
 _FAULTS: Mapping[Hang, Fault] = {
-    Hang.ARM_LIST: Fault(Server.ARM, "/service$", "GET", hang=True, times=None),
+    Hang.ARM_LIST: Fault(Server.ARM, "/service$|/resources$", hang=True, times=None),
     Hang.ARM_SYNC: Fault(Server.ARM, "refreshHostnames", "POST", hang=True, times=None),
     Hang.VAULT: Fault(Server.VAULT, hang=True, times=None),
     Hang.TOKENS: Fault(Server.IDENTITY, hang=True, times=None),

@@ -92,8 +92,8 @@ def test_idle_waits_for_what_runs(host: FunctionsHost, shared_notes: Notes) -> N
 
 def test_what_is_not_run_is_named(host: FunctionsHost) -> None:
     """Proves that a trigger this host does not know is no reason to stop, and no secret either."""
-    assert host.refused == {"queued": "not run by this host: queueTrigger"}
-    assert "The 'queued' function is in error: not run by this host: queueTrigger" in host.log()
+    assert host.refused == {"queued": "not run by this host: serviceBusTrigger"}
+    assert "The 'queued' function is in error: not run by this host: serviceBusTrigger" in host.log()
 
 
 def test_running_an_unknown_function_is_an_error(host: FunctionsHost) -> None:

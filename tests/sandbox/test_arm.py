@@ -13,7 +13,7 @@ from azure.identity import ManagedIdentityCredential
 from azure.mgmt.apimanagement import ApiManagementClient
 from azure.mgmt.apimanagement.models import ApiManagementServiceResource
 
-from sandbox.arm import service_body
+from sandbox.arm_bodies import service_body
 from sandbox.azure import Azure
 from sandbox.world import Certificate, Hostname, Service, World
 from tests.sandbox.clients import Answer, api_management, bearer, eventually, fetch

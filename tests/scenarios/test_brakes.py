@@ -81,7 +81,9 @@ def test_a_renewal_on_many_services_is_spread_over_time() -> None:
             stage.tick()
             assert expected == sum(syncs(services))
         assert 1 == max(syncs(services))
-        assert 7 == len([r for r in world.requests if r.server == Server.ARM and r.method == "POST"])
+        assert 7 == len(
+            [r for r in world.requests if r.server == Server.ARM and r.path.endswith("/refreshHostnames")]
+        )
 
 
 @pytest.mark.parametrize(("setting", "expected"), [("", [0]), ("never", [0]), ("always", [1])])
@@ -97,3 +99,45 @@ def test_a_developer_tier_service_is_synced_only_with_consent(setting: str, expe
         stage.resync(all=True, force=True)
 
         assert [1] == syncs(services)
+
+
+def test_the_kill_switch_stops_every_sync_and_verdicts_go_on() -> None:
+    """POST /api/pause reaches all workers through the ledger, and needs no restart; /api/resume ends it."""
+    world, certificate, (service,) = fleet(None)
+    with Stage(world) as stage:
+        for body in ({}, {"reason": ""}, {"reason": "x", "until": "y"}):
+            assert 400 == stage.host.request("POST", "/api/pause", json=body, key="function").status
+        assert 401 == stage.host.request("POST", "/api/pause", json={"reason": "freeze"}).status
+        assert stage.status()["paused"] is None
+        paused = stage.host.request("POST", "/api/pause", json={"reason": "change freeze"}, key="function")
+        assert (200, "change freeze") == (paused.status, paused.json()["paused"]["reason"])
+
+        certificate.renew()
+        stage.settle()
+        forced = stage.resync(all=True, force=True).json()
+        assert "STALE" == stage.tick()["api0.contoso.com"]["status"]
+        assert [] == service.syncs
+        assert ["Paused"] == [decision["choice"] for decision in forced["decisions"]]
+        assert "(change freeze). POST /api/resume to go on." in forced["decisions"][0]["message"]
+        assert paused.json()["paused"] == stage.status()["paused"]
+
+        resumed = stage.host.request("POST", "/api/resume", json={}, key="function")
+        assert (200, None) == (resumed.status, resumed.json()["paused"])
+        stage.tick()
+        assert 1 == len(service.syncs)
+
+
+def test_a_fleet_that_shrinks_is_a_problem_and_not_a_success() -> None:
+    """A role that was lost looks like services that were deleted: it is said, and nothing is forgotten."""
+    world, _, services = fleet(None, None, None, None)
+    with Stage(world) as stage:
+        stage.tick()
+        assert 0 == stage.status()["report"]["missing"]
+        for service in services[:3]:
+            world.services.remove(service)
+        stage.tick()
+        report = stage.status()["report"]
+
+        assert 3 == report["missing"]
+        assert "3 of 4 known gateways are no longer listed (apim-0, apim-1, apim-2)" in report["problems"][0]
+        assert 3.0 == world.custom_events("RunCompleted")[-1].measurements["gateways_missing"]

@@ -11,7 +11,10 @@ from sandbox.stage import Stage
 from sandbox.world import Certificate, Fault, Hostname, Server, Service, World
 
 HOST = "api.contoso.com"
-FUNCTIONS = ["on_certificate_event", "check_drift", "resync", "pause", "resume", "status", "health"]
+FUNCTIONS = [
+    *("on_certificate_event", "check_drift", "resync", "pause", "resume"),
+    *("status", "page", "page_file", "health"),
+]
 
 
 def contoso() -> tuple[World, Certificate, Service]:
@@ -149,12 +152,12 @@ def test_bad_bodies_are_answered_with_problem_json_that_names_the_field() -> Non
 
 
 def test_keys_are_asked_for_everywhere_but_for_liveness() -> None:
-    """Only /api/health is anonymous, and it tells nothing."""
+    """Only /api/health and the page's stylesheet, script and icon are anonymous, and they tell nothing."""
     world, _, _ = contoso()
     with Stage(world) as stage:
         health = stage.host.request("GET", "/api/health")
         assert (200, "ok") == (health.status, health.text)
-        for method, path in (("GET", "/api/status"), ("POST", "/api/resync")):
+        for method, path in (("GET", "/api/status"), ("GET", "/api/page"), ("POST", "/api/resync")):
             assert 401 == stage.host.request(method, path).status
             assert 401 == stage.host.request(method, path, key="wrong").status
         assert [] == world.requests
@@ -196,7 +199,8 @@ def test_observe_mode_never_syncs_whatever_is_asked() -> None:
         assert "observe" == stage.status()["settings"]["mode"]
 
         assert [] == service.syncs
-        assert [] == [r for r in world.requests if r.server == Server.ARM and r.method != "GET"]
+        asked = [r for r in world.requests if r.server == Server.ARM and r.method != "GET"]
+        assert {"/providers/Microsoft.ResourceGraph/resources"} == {r.path for r in asked}
 
 
 def test_wrong_settings_are_all_reported_by_every_function_and_nothing_is_called() -> None:

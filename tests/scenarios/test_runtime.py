@@ -29,6 +29,8 @@ TRIGGERS: dict[str, dict[str, object]] = {
     "check_drift": {"type": "timerTrigger", "name": "timer", "schedule": "15 */5 * * * *"},
     "resync": {"type": "httpTrigger", "route": "resync", "methods": ["POST"], "authLevel": "FUNCTION"},
     "status": {"type": "httpTrigger", "route": "status", "methods": ["GET"], "authLevel": "FUNCTION"},
+    "pause": {"type": "httpTrigger", "route": "pause", "methods": ["POST"], "authLevel": "FUNCTION"},
+    "resume": {"type": "httpTrigger", "route": "resume", "methods": ["POST"], "authLevel": "FUNCTION"},
     "health": {"type": "httpTrigger", "route": "health", "methods": ["GET"], "authLevel": "ANONYMOUS"},
 }
 

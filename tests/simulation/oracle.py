@@ -66,6 +66,9 @@ class Figures:
     under_way_at_60: int = 0
     young_at_60: int = 0
     silent: int = 0
+    owed: int = 0
+    told_more_than_once: int = 0
+    never_told: int = 0
     minutes_to_proven: list[float] = field(default_factory=list)
     minutes_to_sync: list[float] = field(default_factory=list)
 
@@ -113,6 +116,7 @@ class Oracle:
         self._started: dict[tuple[object, ...], list[datetime]] = {}
         self._synced: set[tuple[str, str]] = set()
         self._proven_in_full: set[tuple[str, str, str]] = set()
+        self.owed: dict[str, int] = {}
         sim.on_store = self._row_stored
 
     # After every pass.
@@ -232,6 +236,7 @@ class Oracle:
     def _row_stored(self, worker: Worker, before: LedgerRow | None, after: LedgerRow) -> None:
         """I11: attempts for the same versions go down by a definite refusal only, and then by one."""
         now, key = self._sim.clock.now(), after.gateway_key
+        self.owed |= {event.event_id: self._sim.ledger_epoch for event in after.outbox}
         if after.outcome is SyncOutcome.ASKED and (before is None or before.claim_id != after.claim_id):
             self._asked[key] = now
             same = before is not None and versions(before) == versions(after)
@@ -266,6 +271,16 @@ class Oracle:
                 self._violation(
                     "R1 neither proven nor alerting in the end:", service.name, hostname.host_name
                 )
+
+    def nothing_is_owed(self) -> None:
+        """R10: what was once stored to be told has been told, but for what a wiped ledger took along."""
+        told = self._sim.told
+        self.figures.owed += len(self.owed)
+        self.figures.told_more_than_once += sum(len(times) > 1 for times in told.values())
+        for event_id, epoch in self.owed.items():
+            if event_id not in told and epoch == self._sim.ledger_epoch:
+                self.figures.never_told += 1
+                self._violation("R10 never told:", event_id)
 
     def sort_out(self) -> None:
         """Sort every hostname by what is known of it an hour after the last trouble."""
@@ -313,6 +328,7 @@ class Oracle:
         cannot = (
             hostname.followed is None
             or not service.identity_can_read_vault
+            or not service.offers_sync
             or any(h.followed and not _usable(h.followed, now) for h in service.hostnames)
         )
         told = latest and (latest.verdict.status is Status.BLOCKED or self._alerting(service, hostname))
@@ -449,7 +465,7 @@ def _blocked(view: _View, verdict: Verdict) -> str | None:
         return "Key Vault was not asked"
     grounds = {
         Reason.CERTIFICATE_DELETED: read.deleted or read.answer is Trouble.VAULT_MISSING,
-        Reason.VERSION_DISABLED: not read.version.enabled,
+        Reason.VERSION_DISABLED: not read.enabled,
         Reason.VERSION_EXPIRED: read.version.not_after <= view.now,
         Reason.VERSION_NOT_YET_VALID: read.version.not_before > view.now,
         Reason.NAME_NOT_COVERED: view.hostname.host_name not in read.version.leaf.names,

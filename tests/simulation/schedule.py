@@ -88,6 +88,7 @@ class Schedule:
         sim.kinds = frozenset(k for k in kinds if conditions.every_kind or random.random() < 0.5)
         sim.rate = random.choice(RATES) if conditions.rate is None else conditions.rate
         sim.round_robin = random.random() < 0.3
+        sim.lags = random.random() < 0.5
         sim.opaque_etags = random.random() < 0.5
         sim.retries_writes = sim.opaque_etags and random.random() < 0.5
         sim.skew = minutes(random.choice((0, 0, -10, -3, 3, 10)))
@@ -191,6 +192,7 @@ class Schedule:
             else:
                 sim.reach(sim.clock.now() + TICK)
         oracle.last_look()
+        oracle.nothing_is_owed()
 
     def _run(self, orders: Sequence[Order]) -> None:
         sim = self.sim
@@ -242,6 +244,9 @@ def build(sim: Simulation, services: int) -> None:
         service.lag = {region: minutes(random.choice((0, 0, 3))) for region in regions}
         service.sets_updating = random.random() < 0.8
         service.configured_when = random.choice(("at_once", "update_ends"))
+        service.accepts_with = random.choice((200, 202, 202))
+        service.one_failure_fails_all = random.random() < 0.7
+        service.offers_sync = random.random() < 0.97
         service.self_sync_after = random.choice((None, None, None, timedelta(hours=4)))
 
 
@@ -360,7 +365,8 @@ def _by_hand(schedule: Schedule) -> None:
 
 
 def _outage(schedule: Schedule) -> None:
-    sim, what = schedule.sim, schedule.random.choice(("arm", "ledger", "kv-mine.vault.azure.net"))
+    places = ("arm", "ledger", "insights", "kv-mine.vault.azure.net")
+    sim, what = schedule.sim, schedule.random.choice(places)
     away, back = partial(sim.go_away, what), partial(sim.come_back, what)
     schedule.do_and_undo(f"{what} is away", away, f"{what} is back", back)
 

@@ -23,6 +23,7 @@ from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
     Endpoint,
+    Event,
     Gateway,
     Inventory,
     LedgerRow,
@@ -39,7 +40,7 @@ from rotation.model import (
     Trigger,
     UnreadableCause,
 )
-from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, World, reconcile
+from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, World, deliver, reconcile
 from rotation.verdict import Limits
 from sandbox import world as sandbox
 from sandbox.certificates import CertificateAuthority, Leaf
@@ -49,6 +50,7 @@ Ts = TypeVarTuple("Ts")
 EPOCH = datetime(2026, 3, 2, tzinfo=UTC)
 TIMER_BUDGET = timedelta(seconds=240)
 EVENT_BUDGET = timedelta(seconds=20)
+A_WHILE = timedelta(minutes=7)
 EVENT_PASS = timedelta(seconds=15)
 SUFFIX = "vault.azure.net"
 EVERYTHING = Scope()
@@ -59,6 +61,7 @@ class Trouble(StrEnum):
     """What may go wrong at a call, or with an event."""
 
     LIST_FAILS = "one subscription cannot be listed"
+    READ_FAILS = "a service cannot be read"
     LIST_AWAY = "nothing can be listed"
     NO_DATE = "ARM's answer has no Date"
     SYNC_LOCKED = "409 from ARM"
@@ -76,6 +79,8 @@ class Trouble(StrEnum):
     PROBE_FAILS = "a connection fails"
     LEDGER_READ = "the ledger cannot be read"
     LEDGER_WRITE = "the ledger cannot be written"
+    INSIGHTS_REFUSE = "Application Insights accepts nothing"
+    INSIGHTS_LOST_ANSWER = "Application Insights accepts, and its answer is lost"
     LEDGER_LOST_ANSWER = "the ledger stores, and its answer is lost"
     KILL = "the worker is killed"
     RACE = "two workers at once"
@@ -191,6 +196,7 @@ class Read:
 
     version: sandbox.Version
     readable: bool
+    enabled: bool
     deleted: bool
     available: datetime
     answer: Trouble | None
@@ -283,6 +289,18 @@ class Worker:
             self._die("its budget is spent")
         self._point()
 
+    async def tell(self, events: Sequence[Event]) -> bool:
+        """Application Insights, as far as it is there."""
+        await self.call(0.2)
+        if self.sim.away("insights") or self.sim.strikes(Trouble.INSIGHTS_REFUSE):
+            return False
+        for event in events:
+            self.sim.told.setdefault(event.event_id, []).append(self.sim.clock.now())
+        if self.sim.strikes(Trouble.INSIGHTS_LOST_ANSWER):
+            return False
+        self.done()
+        return True
+
     def done(self) -> None:
         """The way back: whatever was to be done there is done."""
         self._point()
@@ -310,7 +328,7 @@ class SimGateways:
 
     async def discover(self) -> Inventory:
         """What can be listed now; ARM's clock has whole seconds."""
-        sim, seen = self._sim, self._worker.seen
+        sim = self._sim
         await self._worker.call(0.4)
         if sim.away("arm") or sim.strikes(Trouble.LIST_AWAY):
             self._worker.done()
@@ -319,15 +337,31 @@ class SimGateways:
         listed = [service for service in sim.world.services if service.subscription_id not in failing]
         gateways = []
         for service in listed:
-            gateway = sim.describe(service)
-            seen.busy[gateway.key] = gateway.busy
-            for binding in gateway.bindings:
-                seen.configured[gateway.key, binding.hostname] = binding.configured
+            gateway = replace(sim.as_listed(service), listed=sim.lags)
+            self._show(gateway)
             gateways.append(gateway)
         no_date = len(failing) == len(sim.world.subscriptions) or sim.strikes(Trouble.NO_DATE)
         as_of = None if no_date else sim.clock.now().replace(microsecond=0)
         self._worker.done()
         return Inventory(tuple(gateways), tuple(f"{s} could not be listed" for s in sorted(failing)), as_of)
+
+    async def read(self, gateway: Gateway) -> Gateway | str:
+        """The service as it is now, whatever the list has shown."""
+        sim = self._sim
+        await self._worker.call(0.3)
+        if sim.away("arm") or sim.strikes(Trouble.READ_FAILS):
+            self._worker.done()
+            return f"{gateway.name} could not be read"
+        fresh = sim.describe(sim.service(gateway.key))
+        self._show(fresh)
+        self._worker.done()
+        return fresh
+
+    def _show(self, gateway: Gateway) -> None:
+        seen = self._worker.seen
+        seen.busy[gateway.key] = gateway.busy
+        for binding in gateway.bindings:
+            seen.configured[gateway.key, binding.hostname] = binding.configured
 
     async def sync(self, gateway: Gateway) -> SyncAnswer:
         """One POST. The world begins an update, or does not; the answer says so, or does not."""
@@ -384,17 +418,20 @@ class SimGateways:
                 self._maybe_begin(service, post)
                 sim.clock.advance(timedelta(seconds=seconds))
                 return SyncAnswer(SyncOutcome.UNKNOWN, trouble)
-        if not self._begin(service, post):
+        if not service.offers_sync or not self._begin(service, post):
             post.refused = True
-            return SyncAnswer(SyncOutcome.BUSY, "HTTP 409 ServiceLocked")
-        url = f"{service.id.lower()}#{len(service.updates) - 1}"
-        return SyncAnswer(SyncOutcome.ACCEPTED, "HTTP 202", operation_url=url)
+            outcome = SyncOutcome.BUSY if service.offers_sync else SyncOutcome.NOT_SUPPORTED
+            return SyncAnswer(outcome, "HTTP 409 ServiceLocked" if service.offers_sync else "HTTP 404")
+        url = f"{service.id.lower()}#{len(service.updates) - 1}" if service.accepts_with == 202 else None
+        return SyncAnswer(SyncOutcome.ACCEPTED, f"HTTP {service.accepts_with}", operation_url=url)
 
     def _maybe_begin(self, service: sandbox.Service, post: Post) -> None:
         if self._sim.random.random() < 0.5:
             self._begin(service, post)
 
     def _begin(self, service: sandbox.Service, post: Post) -> bool:
+        if not service.offers_sync:
+            return False
         try:
             service.begin_sync()
         except sandbox.ServiceLockedError:
@@ -422,6 +459,7 @@ class SimVaults:
         self._worker.seen.read[certificate] = Read(
             version=newest,
             readable=newest.enabled and not found.deleted,
+            enabled=newest.enabled,
             deleted=bool(found.deleted),
             available=max(newest.created, newest.updated),
             answer=answer,
@@ -584,6 +622,7 @@ class Simulation:
         self.world.ca = LeanAuthority()
         self.rows: dict[str, LedgerRow] = {}
         self.pause: Pause | None = None
+        self.told: dict[str, list[datetime]] = {}
         self.posts: list[Post] = []
         self.waits: dict[str, Wait] = {}
         self.skew = timedelta()
@@ -593,10 +632,11 @@ class Simulation:
         self.struck: dict[Trouble, int] = {}
         self.last_trouble = EPOCH
         self.story: list[str] | None = None
-        self.agenda: list[tuple[datetime, int, Callable[[], None]]] = []
+        self.agenda: list[tuple[datetime, int, Callable[[], object]]] = []
         self.round_robin = False
         self.opaque_etags = True
         self.retries_writes = False
+        self.lags = False
         self.ledger_epoch = 0
         self.on_store: Callable[[Worker, LedgerRow | None, LedgerRow], None] = lambda *_: None
         self._away: set[str] = set()
@@ -609,6 +649,7 @@ class Simulation:
         self._leaves: dict[tuple[Endpoint, str], ServedCertificate] = {}
         self._versions: dict[tuple[str, datetime, bool], CertificateVersion] = {}
         self._units: dict[tuple[int, str, str], tuple[datetime, tuple[str, ...]]] = {}
+        self._listed: dict[int, tuple[datetime, Gateway | None]] = {}
         self._described: dict[int, tuple[datetime, Gateway | None]] = {}
 
     # Running passes.
@@ -637,7 +678,10 @@ class Simulation:
         return found
 
     async def _pass(self, worker: Worker) -> Report:
-        return await reconcile(ports(worker), worker.order.scope, worker.order.mode, worker.order.trigger)
+        world, order = ports(worker), worker.order
+        report = await reconcile(world, order.scope, order.mode, order.trigger)
+        await deliver(world.ledger, report, worker.tell)
+        return report
 
     # Weather.
 
@@ -686,7 +730,7 @@ class Simulation:
 
     # What happens in the world.
 
-    def at(self, moment: datetime, deed: Callable[[], None]) -> None:
+    def at(self, moment: datetime, deed: Callable[[], object]) -> None:
         """Have something happen at a moment."""
         heapq.heappush(self.agenda, (moment, next(self._numbers), deed))
 
@@ -793,6 +837,15 @@ class Simulation:
                 self._gateways[key] = from_arm(_body(service, state, configured), SUFFIX, ALLOWED_VAULTS)
             gateway = self._gateways[key]
             self._described[service.number] = (_next_change(service, [timedelta()], now), gateway)
+        return gateway
+
+    def as_listed(self, service: sandbox.Service) -> Gateway:
+        """A service as Resource Graph shows it: as it was when it was looked at last, a while ago."""
+        now = self.clock.now()
+        seen_at, gateway = self._listed.get(service.number, (EPOCH - A_WHILE, None))
+        if gateway is None or not self.lags or now - seen_at > A_WHILE:
+            gateway = self.describe(service)
+            self._listed[service.number] = (now, gateway)
         return gateway
 
     def leaf(self, endpoint: Endpoint, thumbprint: str) -> ServedCertificate:

@@ -161,8 +161,8 @@ BY_A_TEST = (
     Planted(
         what="a chain that no client trusts is told as a trusted one",
         path="rotation/clients/tls.py",
-        right="return replace(seen, distrust=clean(error.verify_message))",
-        wrong="return seen",
+        right="        distrust=connection.job.distrust,",
+        wrong="        distrust=None,",
         told_by="tests/clients/test_tls_faults.py::test_a_distrusted_leaf_is_read_all_the_same",
     ),
     Planted(

@@ -168,6 +168,7 @@ def gateway(
     paused: bool = False,
     excluded: bool = False,
     ring: int = 0,
+    listed: bool = False,
 ) -> Gateway:
     """A service of API Management, idle."""
     return Gateway(
@@ -181,6 +182,7 @@ def gateway(
         excluded=excluded,
         paused=paused,
         ring=ring,
+        listed=listed,
     )
 
 

@@ -9,7 +9,7 @@ from azure.functions import CloudEvent, EventGridEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotation.events import CertificateEvent, Envelope, Ignored, Occasion, read
+from rotation.events import CertificateEvent, Envelope, Ignored, Occasion, from_message, read
 from rotation.model import CertificateId
 from tests.unit.build import SUFFIX
 
@@ -341,3 +341,59 @@ def test_the_occasions_are_those_of_the_official_typespec() -> None:
     actual = set(OCCASIONS)
 
     assert expected == actual
+
+
+def message(**changes: object) -> bytes:
+    """The text of a message that Event Grid has put into a queue, changed."""
+    event: dict[str, object] = {
+        "id": "00eccf70-95a7-4e7c-8299-2eb17ee9ad64",
+        "topic": TOPIC,
+        "subject": "api-contoso-com",
+        "eventType": TYPE,
+        "eventTime": "2026-03-02T00:00:00Z",
+        "data": DATA,
+        "dataVersion": "1",
+        "metadataVersion": "1",
+    }
+    return json.dumps(event | changes).encode()
+
+
+def test_an_event_in_a_message_is_read_as_one_by_webhook() -> None:
+    """Proves that both ways in lead to the same certificate."""
+    found = from_message(message())
+
+    assert found.id == "00eccf70-95a7-4e7c-8299-2eb17ee9ad64"
+    assert CertificateEvent(CERTIFICATE, Occasion.NEW_VERSION) == read(found, SUFFIX, ALL_VAULTS)
+
+
+NO_EVENTS: dict[str, bytes] = {
+    "nothing": b"",
+    "words": b"hello",
+    "a number": b"5",
+    "null": b"null",
+    "a list": b"[1]",
+    "bytes that are no text": b"\xff\xfe",
+    "a list nested deeper than can be parsed": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("body", NO_EVENTS.values(), ids=NO_EVENTS)
+def test_a_message_is_refused_in_a_line_that_can_be_logged_for(body: bytes) -> None:
+    """Proves that a message that is no event is no crash either."""
+    with pytest.raises(ValueError, match=r"^it is no event of Event Grid \([ -~]+\)$"):
+        from_message(body)
+
+
+OTHER_EVENTS: dict[str, bytes] = {
+    "an object without anything of an event": b'{"a": 1}',
+    "a cloud event, which we do not subscribe to": b'{"specversion": "1.0", "id": "1", "type": "t"}',
+    "an event of a secret": message(eventType="Microsoft.KeyVault.SecretNewVersionCreated"),
+    "an event without a topic": message(topic=None),
+    "an event of nothing": message(data=None),
+}
+
+
+@pytest.mark.parametrize("body", OTHER_EVENTS.values(), ids=OTHER_EVENTS)
+def test_an_event_in_a_message_is_ignored_for(body: bytes) -> None:
+    """Proves that the checks of the webhook hold for the queue."""
+    assert isinstance(read(from_message(body), SUFFIX, ALL_VAULTS), Ignored)

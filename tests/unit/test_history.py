@@ -1,7 +1,7 @@
 """What a pass leaves in a row: last verdicts, rotations t0 to t4, and events still to be told."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,6 +10,7 @@ import pytest
 from rotation.history import (
     forgotten,
     note,
+    reading_rank,
     sampled,
     settled,
     shrunk,
@@ -18,9 +19,12 @@ from rotation.history import (
     waiting,
 )
 from rotation.model import (
+    CertificateId,
+    CertificateUnreadable,
     CertificateVersion,
     Event,
     Evidence,
+    Gateway,
     LastVerdict,
     LedgerRow,
     Reason,
@@ -515,3 +519,37 @@ def test_an_inventory_that_shrinks_by_more_than_a_fifth_is_a_problem(
 
     assert alerts == len(problems)
     assert all("apim-0" in problem and "ROTATION_SUBSCRIPTIONS" in problem for problem in problems)
+
+
+LISTED = build.gateway(listed=True)
+NEWEST = {build.CERTIFICATE: build.version()}
+RANKS = {
+    "what was read itself is not read again": (build.gateway(), ROW, NEWEST, None),
+    "what was never judged": (LISTED, ROW, NEWEST, 1),
+    "where the ledger is away": (LISTED, None, NEWEST, 1),
+    "what is settled": (LISTED, replace(ROW, last=last()), NEWEST, None),
+    "a new version": (LISTED, replace(ROW, last=last()), {build.CERTIFICATE: RENEWED}, 0),
+    "what was stale": (LISTED, replace(ROW, last=last(Status.STALE)), NEWEST, 0),
+    "what was blocked": (LISTED, replace(ROW, last=last(Status.BLOCKED)), NEWEST, 0),
+    "what could not be seen": (LISTED, replace(ROW, last=last(Status.UNKNOWN)), NEWEST, 1),
+    "an unreadable vault": (LISTED, ROW, {build.CERTIFICATE: build.unreadable()}, None),
+    "a pinned hostname": (build.gateway(build.binding(pinned="v1"), listed=True), ROW, NEWEST, None),
+    "an uploaded certificate": (build.gateway(build.binding(of=None), listed=True), ROW, NEWEST, None),
+    "the most urgent of two": (
+        build.gateway(build.binding(), build.binding("b.contoso.com"), listed=True),
+        replace(ROW, last=last(Status.STALE)),
+        NEWEST,
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("gateway", "row", "expected", "rank"), RANKS.values(), ids=RANKS)
+def test_what_is_only_listed_is_read_where_it_may_be_acted_upon(
+    gateway: Gateway,
+    row: LedgerRow | None,
+    expected: Mapping[CertificateId, CertificateVersion | CertificateUnreadable],
+    rank: int | None,
+) -> None:
+    """Proves that a settled gateway costs no request to ARM, and that a sync rests on a fresh read."""
+    assert rank == reading_rank(row, gateway, expected)

@@ -76,6 +76,13 @@ CHOICES: dict[str, tuple[Gateway, Sequence[Verdict], LedgerRow | None, Mode, Cho
     "syncing is nothing stale": (IDLE, [SYNCING], UNTOUCHED, REPAIR, Choice.NOTHING_STALE),
     "unknown is nothing stale": (IDLE, [UNKNOWN], UNTOUCHED, REPAIR, Choice.NOTHING_STALE),
     "blocked is nothing stale": (IDLE, [EXPIRED], UNTOUCHED, REPAIR, Choice.NOTHING_STALE),
+    "what is known from a list only is read first": (
+        build.gateway(listed=True),
+        [STALE],
+        UNTOUCHED,
+        REPAIR,
+        Choice.NOT_READ,
+    ),
     "unmanaged is nothing stale": (IDLE, [UPLOADED], UNTOUCHED, REPAIR, Choice.NOTHING_STALE),
     "a busy service is left alone": (BUSY, [STALE], UNTOUCHED, REPAIR, Choice.BUSY),
     "a state that we do not know is busy": (

@@ -107,6 +107,7 @@ def test_a_verdict_is_shown_with_all_that_it_rests_on() -> None:
         "drift": True,
         "message": "apim-contoso api.contoso.com: as the test says.",
         "identity": "system-assigned",
+        "advisory": None,
         "key_vault_id": "https://kv-gateways.vault.azure.net/secrets/api-contoso-com",
         "expected": NEW,
         "expected_version": "v2",

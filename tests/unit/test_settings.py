@@ -55,6 +55,7 @@ def test_one_setting_is_enough() -> None:
         brakes=Brakes(most_syncs=20, developer_minutes=(0, 0)),
         probe_timeout=timedelta(seconds=5),
         event_budget=timedelta(seconds=15),
+        event_queue=None,
         ledger=str(Path(tempfile.gettempdir()) / "apim-cert-rotation.sqlite"),
         connection_string=None,
         insights_identity=None,
@@ -142,6 +143,9 @@ GOOD: dict[str, tuple[str, str, str, object]] = {
     "the longest probe": ("PROBE_TIMEOUT_SECONDS", "10", "probe_timeout", timedelta(seconds=10)),
     "the shortest event": ("EVENT_BUDGET_SECONDS", "5", "event_budget", timedelta(seconds=5)),
     "the longest event": ("EVENT_BUDGET_SECONDS", "19", "event_budget", timedelta(seconds=19)),
+    "a queue": ("EVENT_QUEUE", "certificate-events", "event_queue", "certificate-events"),
+    "the shortest name of a queue": ("EVENT_QUEUE", "q12", "event_queue", "q12"),
+    "the longest name of a queue": ("EVENT_QUEUE", "q" * 63, "event_queue", "q" * 63),
     "a ledger": ("LEDGER", "/data/ledger.sqlite", "ledger", "/data/ledger.sqlite"),
 }
 
@@ -231,6 +235,13 @@ BAD = {
     "more than a year before expiry": ("EXPIRES_SOON_DAYS", "366", "from 1 to 365"),
     "a probe without time": ("PROBE_TIMEOUT_SECONDS", "0", "a whole number of seconds from 1 to 10"),
     "a probe with too much": ("PROBE_TIMEOUT_SECONDS", "11", "from 1 to 10"),
+    "a queue with capitals": ("EVENT_QUEUE", "Events", "3 to 63 lower-case letters"),
+    "a queue with two hyphens in a row": ("EVENT_QUEUE", "my--events", "single hyphens"),
+    "a queue that ends with a hyphen": ("EVENT_QUEUE", "events-", "single hyphens"),
+    "a queue that is too short": ("EVENT_QUEUE", "q1", "3 to 63"),
+    "a queue that is too long": ("EVENT_QUEUE", "q" * 64, "3 to 63"),
+    "a queue by URL": ("EVENT_QUEUE", "https://account.queue.core.windows.net/events", "3 to 63"),
+    "a queue by a setting's name": ("EVENT_QUEUE", "%QUEUE%", "3 to 63"),
     "an event without time": ("EVENT_BUDGET_SECONDS", "4", "a whole number of seconds from 5 to 19"),
     "an event beyond its delivery": ("EVENT_BUDGET_SECONDS", "20", "from 5 to 19"),
 }
@@ -353,6 +364,7 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
         "developer_tier_minutes": [0, 0],
         "probe_timeout_seconds": 5,
         "event_budget_seconds": 15,
+        "event_queue": None,
         "ledger": found.ledger,
         "application_insights": True,
     }

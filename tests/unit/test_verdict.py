@@ -696,3 +696,40 @@ def test_a_tally_of_nothing_is_empty() -> None:
     actual = tally([], evidence())
 
     assert expected == actual
+
+
+@pytest.mark.parametrize(
+    ("attempts", "age", "expected"),
+    [
+        (1, 5, (Status.SYNCING, False)),
+        (2, 1, (Status.SYNCING, False)),
+        (2, 5, (Status.STALE, True)),
+    ],
+)
+def test_a_second_sync_after_the_deadline_hides_nothing(
+    attempts: int, age: int, expected: tuple[Status, bool]
+) -> None:
+    """Proves that a sync which fails in silence cannot keep the alert away by being repeated."""
+    row = build.row(attempts=attempts, asked=build.minutes(-10), due=build.minutes(20))
+    seen = evidence(served(OLD), expected=build.version(age=timedelta(hours=age)), row=row)
+    verdict = judge(seen, NOW, Limits())
+
+    assert expected == (verdict.status, verdict.drift)
+
+
+def test_what_resource_graph_remembers_of_the_configuration_makes_nothing_stale() -> None:
+    """Proves that an answer of minutes ago is no observation of this pass."""
+    listed = build.gateway(build.binding(configured=OLD), listed=True)
+    read = build.gateway(build.binding(configured=OLD))
+    verdicts = [judge(evidence(failed(), at=gateway), NOW, Limits()) for gateway in (listed, read)]
+
+    assert [Status.UNKNOWN, Status.STALE] == [verdict.status for verdict in verdicts]
+
+
+def test_what_azure_advisor_says_is_added_and_decides_nothing() -> None:
+    """Proves that its view of eight hours ago is a hint beside what is seen now."""
+    warned = replace(build.gateway(), advisory="Rotation failed for a hostname.")
+    stale, good = (judge(evidence(served(leaf), at=warned), NOW, Limits()) for leaf in (OLD, NEW))
+
+    assert stale.message.endswith("Azure Advisor: Rotation failed for a hostname.")
+    assert (Status.IN_SYNC, False) == (good.status, "Advisor" in good.message)

@@ -142,7 +142,7 @@ def asleep(event: func.EventGridEvent) -> None:
     note("asleep", id=event.id)
 
 
-@app.queue_trigger(arg_name="message", queue_name="work", connection="AzureWebJobsStorage")
-def queued(message: func.QueueMessage) -> None:
-    """Wait for a queue this host does not read."""
-    note("queued", id=message.id)
+@app.service_bus_queue_trigger(arg_name="message", queue_name="work", connection="ServiceBus")
+def queued(message: func.ServiceBusMessage) -> None:
+    """Wait for a trigger that this host does not know."""
+    note("queued", id=message.message_id)

@@ -1,0 +1,23 @@
+# Before a deployment that may sync: Azure refuses a custom role whose action its provider has not registered.
+$ErrorActionPreference = 'Stop'
+
+if ($env:ROTATION_MODE -ne 'enforce') { exit 0 }
+if ($env:SYNC_ROLE -and $env:SYNC_ROLE -ne 'Exact') { exit 0 }
+
+$action = 'Microsoft.ApiManagement/service/refreshHostnames/action'
+$registered = az provider operation show --namespace Microsoft.ApiManagement --query 'resourceTypes[].operations[].name' --output tsv
+if ($LASTEXITCODE -ne 0) { exit $LASTEXITCODE }
+if ($registered -contains $action) {
+    Write-Host "Azure knows ${action}: the role that may sync holds it and nothing else that changes anything."
+    exit 0
+}
+Write-Host @"
+Azure does not list $action yet, and would refuse a custom role with it.
+The next-smallest choice is a custom role with every action of a service except those that Azure lists
+(backup, restore, hostnames, SKU, keys and secrets stay forbidden):
+
+    azd env set SYNC_ROLE Wildcard
+
+Nothing was deployed. docs/deploy.md compares the choices.
+"@
+exit 1

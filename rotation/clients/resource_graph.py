@@ -1,0 +1,185 @@
+"""Azure Resource Graph: every service of all subscriptions in one query, a thousand to a page.
+
+Its answers lag behind ARM by seconds or minutes, may hide fields, and leave out without a word the
+subscriptions that the identity may not read: good for finding services, never for acting on one.
+
+POST /providers/Microsoft.ResourceGraph/resources: https://learn.microsoft.com/rest/api/azureresourcegraph.
+Quota: https://learn.microsoft.com/azure/governance/resource-graph/concepts/guidance-for-throttled-requests
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError
+from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline.policies import ContentDecodePolicy
+from azure.core.pipeline.transport import AsyncHttpTransport
+from azure.mgmt.resourcegraph.aio import ResourceGraphClient
+from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
+
+from rotation.clients.arm import http_date, retry_after, say
+from rotation.clients.http import CALL_OPTIONS, MALFORMED, OnlyHost
+from rotation.model import clean
+
+ROWS_A_PAGE = 1000
+SUBSCRIPTIONS_A_QUERY = 1000
+MOST_PAGES = 1000
+
+PAGE_SECONDS = 6
+"""For a page with the wait for quota, which is given anew every five seconds; a list takes its place."""
+
+_PROPERTIES = (
+    "provisioningState",
+    "virtualNetworkType",
+    "gatewayUrl",
+    "gatewayRegionalUrl",
+    "disableGateway",
+    "publicIPAddresses",
+    "privateIPAddresses",
+    "additionalLocations",
+    "hostnameConfigurations",
+)
+_SERVICES = f"""
+resources
+| where type =~ 'microsoft.apimanagement/service'
+| project id, location, tags, sku, {", ".join(f"{name} = properties.{name}" for name in _PROPERTIES)}
+| order by id asc
+"""
+
+ROTATION_FAILED = "8962964c-a6d6-4c3d-918a-2777f7fbdca7"
+"""The recommendationTypeId of HostnameCertRotationFail, which Advisor looks for every eight hours."""
+
+_FAILED_ROTATIONS = f"""
+advisorresources
+| where type =~ 'microsoft.advisor/recommendations'
+| where tostring(properties.recommendationTypeId) =~ '{ROTATION_FAILED}'
+| project id, service = tostring(properties.resourceMetadata.resourceId),
+    problem = tostring(properties.shortDescription.problem)
+| order by id asc
+"""
+_RESETS_AFTER = re.compile(r"00:00:(\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a query, and ARM's clock when the last page was sent."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    as_of: datetime | None
+
+
+class ResourceGraph:
+    """Queries over the subscriptions in scope; a query that fails gives the reason in its place."""
+
+    def __init__(
+        self,
+        credential: AsyncTokenCredential,
+        transport: AsyncHttpTransport[Any, Any],
+        *,
+        url: str,
+        scope: str,
+        subscriptions: tuple[str, ...],
+    ) -> None:
+        self._client = ResourceGraphClient(
+            credential,
+            url,
+            credential_scopes=[scope],
+            transport=transport,
+            per_call_policies=[OnlyHost(url)],
+            **CALL_OPTIONS,
+        )
+        self._subscriptions = subscriptions
+        self._quota_at = 0.0
+
+    async def api_management_services(self) -> Rows | str:
+        """Services in the shape of ARM's own bodies, with the properties that discovery needs."""
+        found = await self._query(_SERVICES)
+        if isinstance(found, str):
+            return found
+        return Rows(tuple(map(_body, found.rows)), found.as_of)
+
+    async def failed_rotations(self) -> Mapping[str, str] | str:
+        """What Azure Advisor recommends where a hostname's certificate was not rotated, by service id."""
+        found = await self._query(_FAILED_ROTATIONS)
+        if isinstance(found, str):
+            return found
+        said = ((row.get("service"), row.get("problem")) for row in found.rows)
+        return {str(service).lower(): clean(problem) for service, problem in said if service and problem}
+
+    async def close(self) -> None:
+        """Close the client; the session is not its own."""
+        await self._client.close()
+
+    async def _query(self, query: str) -> Rows | str:
+        rows: list[Mapping[str, Any]] = []
+        as_of = None
+        try:
+            for start in range(0, len(self._subscriptions), SUBSCRIPTIONS_A_QUERY):
+                scope = self._subscriptions[start : start + SUBSCRIPTIONS_A_QUERY]
+                as_of = await self._pages(query, scope, rows)
+        except (AzureError, TimeoutError, *MALFORMED) as error:
+            return clean(say(error))
+        return Rows(tuple(rows), as_of)
+
+    async def _pages(
+        self, query: str, scope: tuple[str, ...], rows: list[Mapping[str, Any]]
+    ) -> datetime | None:
+        """Add the rows of all pages; a part of an answer is none."""
+        token = None
+        for _ in range(MOST_PAGES):
+            async with asyncio.timeout(PAGE_SECONDS):
+                page, as_of = await self._page(query, scope, token)
+            data, token = page["data"], page.get("$skipToken")
+            if not isinstance(data, list) or not all(isinstance(row["id"], str) for row in data):
+                raise TypeError("the answer has no list of rows with an id")
+            rows.extend(data)
+            if not token:
+                if page["resultTruncated"] != "false":
+                    raise ValueError("the answer ends before all rows were sent")
+                return as_of
+        raise ValueError(f"more than {MOST_PAGES} pages")
+
+    async def _page(
+        self, query: str, scope: tuple[str, ...], token: str | None
+    ) -> tuple[Mapping[str, Any], datetime | None]:
+        """One page as it was sent, and its Date."""
+        clock = asyncio.get_running_loop().time
+        wait = self._quota_at - clock()
+        if wait > PAGE_SECONDS:
+            raise TimeoutError(f"the quota is used up for {wait:.0f} seconds")
+        await asyncio.sleep(wait)
+        answers: list[PipelineResponse[Any, Any]] = []
+        await self._client.resources(
+            QueryRequest(
+                query=query,
+                subscriptions=list(scope),
+                options=QueryRequestOptions(top=ROWS_A_PAGE, skip_token=token, result_format="objectArray"),
+            ),
+            cls=lambda answer, *_: answers.append(answer),
+            raw_response_hook=_refuse_to_wait,
+        )
+        (answer,) = answers
+        headers = answer.http_response.headers
+        resets_after = _RESETS_AFTER.fullmatch(headers.get("x-ms-user-quota-resets-after") or "")
+        if headers.get("x-ms-user-quota-remaining") == "0" and resets_after:
+            self._quota_at = clock() + int(resets_after[1])
+        return answer.context[ContentDecodePolicy.CONTEXT_NAME], http_date(headers.get("Date"))
+
+
+def _refuse_to_wait(response: PipelineResponse[Any, Any]) -> None:
+    """Raise before the SDK sleeps for longer than we wait: it does as a Retry-After says."""
+    wait = retry_after(response.http_response.headers)
+    if wait and wait.total_seconds() >= PAGE_SECONDS:
+        raise TimeoutError(f"throttled for {wait.total_seconds():.0f} seconds")
+
+
+def _body(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row as ARM would describe the service; what Resource Graph has no value for is left out."""
+    known = {name: value for name, value in row.items() if value is not None}
+    properties = {name: known.pop(name) for name in _PROPERTIES if name in known}
+    return {**known, "properties": properties}

@@ -1,0 +1,137 @@
+"""A real browser in front of the real app on its host; skipped where either is missing."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from sandbox.stage import Stage
+from sandbox.world import World
+from tests.browser.views import Json
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+TEN_SECONDS = 10_000
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """One browser for the session."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("there is no chromium: apt-get install chromium, or set CHROMIUM to its path")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """Opens pages of a host, and remembers what they did that no page should do."""
+
+    browser: "Browser"
+    complaints: list[str] = field(default_factory=list)
+    requests: "list[Request]" = field(default_factory=list)
+    expected: tuple[str, ...] = ()
+
+    def visit(self, stage: Stage, query: str = "", *, clock: bool = True, **options: Any) -> "Page":  # noqa: ANN401 - of new_context
+        """The status page in a fresh profile, with a function key in its URL.
+
+        Its clock is the test's: `look_again` lets ten seconds pass without waiting for them.
+        """
+        context = self.browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context.set_default_timeout(15_000)
+        page = context.new_page()
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("request", lambda request: self._request(stage, request))
+        if clock:
+            page.clock.install()
+        page.goto(f"{stage.host.url}/api/page?code={stage.host.keys['function']}{query}")
+        return page
+
+    def _console(self, message: "ConsoleMessage") -> None:
+        if message.type in {"error", "warning"} and not any(e in message.text for e in self.expected):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _request(self, stage: Stage, request: "Request") -> None:
+        self.requests.append(request)
+        if urlsplit(request.url).netloc != urlsplit(stage.host.url).netloc:
+            self.complaints.append(f"asked somebody else: {request.url}")
+
+
+@pytest.fixture
+def visitor(browser: "Browser") -> Iterator[Visitor]:
+    """A visitor whose pages have had nothing to complain about at the end: no error, no policy violation."""
+    visitor = Visitor(browser)
+    yield visitor
+    for context in browser.contexts:
+        context.close()
+
+    assert [] == visitor.complaints
+
+
+@dataclass(frozen=True)
+class Show:
+    """A host whose ledger is filled by the test."""
+
+    stage: Stage
+    ledger: Path
+
+    def put(self, data: Json) -> None:
+        """Make this the last report, as a run of the timer would."""
+        with closing(sqlite3.connect(self.ledger)) as database, database:
+            database.execute("INSERT OR REPLACE INTO report VALUES (1, ?)", (json.dumps(data["report"]),))
+
+    def play(self, scene: Callable[[datetime], Json]) -> None:
+        """The same with a scene, set now."""
+        self.put(scene(datetime.now(UTC)))
+
+
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
+    """The app in enforce mode over an empty world; nothing runs but the page."""
+    ledger = tmp_path_factory.mktemp("show") / "ledger.sqlite"
+    with Stage(World(), {"ROTATION_LEDGER": str(ledger)}, schema=None) as stage:
+        stage.tick()
+        yield Show(stage, ledger)
+
+
+def expect(locator: "Locator") -> Any:  # noqa: ANN401 - playwright does not export its class
+    """What playwright waits for, five seconds at most; imported where there is a browser."""
+    from playwright.sync_api import expect as expectation
+
+    return expectation(locator)
+
+
+def look_again(page: "Page") -> "Response":
+    """Let the page's ten seconds pass, and wait for the answer that it gets."""
+    with page.expect_response(re.compile("/api/page$")) as answer:
+        page.clock.run_for(TEN_SECONDS)
+    return answer.value
+
+
+def complaints_of_axe(page: "Page") -> list[str]:
+    """What axe finds that is worse than minor; skips the test where there is no axe."""
+    if not (path := os.environ.get("AXE")):
+        pytest.skip("set AXE to the path of axe.min.js (npm install --prefix .axe axe-core)")
+    page.evaluate(Path(path).read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    return [
+        f"{each['impact']} {each['id']}: {[node['html'][:120] for node in each['nodes'][:3]]}"
+        for each in found
+        if each["impact"] != "minor"
+    ]

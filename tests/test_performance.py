@@ -1,0 +1,76 @@
+"""The figures in docs/performance.md are those that were kept, and what is kept is right."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bench.farm import Target
+from bench.peers import Measure
+from bench.probe import best, judge, spoiled
+from bench.report import BEGIN, DOCUMENT, END, RESULTS, document
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    """What the last run of the benchmarks has kept."""
+    kept: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return kept
+
+
+def test_the_figures_in_the_document_are_those_that_were_measured(results: dict[str, Any]) -> None:
+    """Nobody types a figure: `python -m bench.report` writes them, met or not met."""
+    figures = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+
+    assert document(results) == figures
+
+
+def test_no_figure_stands_for_a_wrong_certificate(results: dict[str, Any]) -> None:
+    """An engine that is fast because it is wrong has no place in a table."""
+    engines = [each for run in results["runs"] for each in run["engines"].values()]
+    dead = results["dead"]["runs"].values()
+
+    assert engines
+    assert {0} == {each["wrong"] for each in engines}
+    assert {0} == {run[mistake] for run in dead for mistake in ("wrong", "lost", "other")}
+
+
+def test_the_product_read_every_endpoint_in_every_run(results: dict[str, Any]) -> None:
+    """A ratio counts only if all of the work was done."""
+    for run in results["runs"]:
+        assert run["endpoints"] == run["engines"]["probe"]["right"]
+
+
+RIGHT = ("A" * 40, "A" * 64)
+TARGETS = [Target(f"api-{n}.bench.test", "127.0.1.1", 443, RIGHT) for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("engine", "seen", "expected"),
+    [
+        pytest.param("probe", ["A" * 40] * 3, False, id="all right"),
+        pytest.param("blackbox", ["A" * 64] * 3, False, id="all right by SHA-256"),
+        pytest.param("probe", ["A" * 40, "A" * 40, "B" * 40], True, id="the product is wrong once"),
+        pytest.param("curl", ["A" * 40, "A" * 40, "B" * 40], True, id="a peer is wrong once"),
+        pytest.param("probe", ["A" * 40, "A" * 40, "connection refused"], True, id="the product misses one"),
+        pytest.param("curl", ["A" * 40, "A" * 40, "nothing"], False, id="a peer misses one"),
+    ],
+)
+def test_a_benchmark_fails_on_what_was_read_and_never_on_time(
+    engine: str, seen: list[str], *, expected: bool
+) -> None:
+    """An hour for three endpoints is no failure, a wrong thumbprint is one."""
+    run = {"engines": {engine: judge(Measure(wall=3600, cpu=3600, seen=seen), TARGETS)}}
+
+    assert expected == spoiled(run)
+
+
+def test_a_mistake_in_one_round_is_not_hidden_by_a_faster_one() -> None:
+    """Of costs the least counts, of thumbprints the worst."""
+    wrong = judge(Measure(wall=3, cpu=3, seen=["A" * 40, "B" * 40, "nothing"]), TARGETS)
+    right = judge(Measure(wall=1, cpu=1, seen=["A" * 40] * 3), TARGETS)
+
+    both = best(wrong, right)
+
+    assert (1, 1, 1) == (both["right"], both["wrong"], both["missing"])
+    assert right["cpu_ms"] == both["cpu_ms"]
