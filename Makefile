@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := demo
-.PHONY: demo sandbox test soak kills bench bench-quick lint types format lock clean
+.PHONY: demo sandbox test soak kills coverage mutants bench bench-quick lint types format lock clean
 
 $(VENV)/ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "$(PYTHON) is Python " + sys.version.split()[0] + ": 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.13)")'
@@ -28,6 +28,14 @@ soak: $(VENV)/ready
 
 kills: $(VENV)/ready
 	$(RUN) -m tests.crash.kills
+
+coverage: export COVERAGE_FILE = $(VENV)/coverage
+coverage: $(VENV)/ready
+	EVERY_NTH_CASE=53 $(RUN) -m coverage run --rcfile tests/mutation/coverage.ini -m pytest tests/unit
+	$(RUN) -m coverage report --rcfile tests/mutation/coverage.ini
+
+mutants: $(VENV)/ready
+	$(RUN) -m tests.mutation.judge --simulate
 
 bench: $(VENV)/ready
 	$(RUN) -m bench.probe --endpoints 100 1000 10000 --rtt 0 30 --key ecdsa rsa --latency --json bench/results/probe.json

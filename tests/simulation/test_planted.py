@@ -1,151 +1,354 @@
-"""The simulator can fail: bugs planted in a copy of the product, each of which turns a figure red.
+"""The tests can fail: bugs planted in a copy of the project, each of which turns something red.
 
-A bug is a line of `rotation/`, found by its text and replaced. The soak then runs over the copy, in a process
-of its own, for a few seeds that show it; over the product itself the same seeds are green in test_soak.
+A bug is a line of the product, found by its text and replaced. In the copy, in a process of its own, then
+runs what must notice: the soak, until the figure that is named is no longer zero, or the one test that is
+named. Over the product itself both are green, as this suite shows.
 """
 
-import json
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("rotation", "sandbox", "tests", "function_app.py", "host.json", "pyproject.toml")
+MOST_SCHEDULES = 150
+"""Of 48 virtual hours, each; most bugs show in the first few."""
+
+PATIENCE = 600
+"""Seconds; a busy machine needs many for a hundred schedules."""
+
+SOAK = f"""
+import logging, sys
+from tests.simulation.soak import run
+
+logging.getLogger("rotation").setLevel(logging.CRITICAL)
+for seed in range({MOST_SCHEDULES}):
+    if getattr(run([seed]).figures, sys.argv[1]):
+        sys.exit(f"seed {{seed}}: {{sys.argv[1]}}")
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """What is wrong, where, and which figure must tell; `seed` is the first of a few that show it."""
+    """What is wrong, where, and what must tell: a figure of the soak, or the id of a test."""
 
     what: str
-    module: str
+    path: str
     right: str
     wrong: str
-    figure: str
-    seed: int
-    schedules: int = 2
+    told_by: str
 
 
-BUGS = (
+IN_SYNC_IF = "if not endpoints or any(met[e] < e.connections for e in endpoints) or case.not_new:"
+
+BY_THE_SOAK = (
     Planted(
         what="the attempt is recorded after the POST",
-        module="reconcile.py",
+        path="rotation/reconcile.py",
         right="stored = await world.ledger.write(intent)",
         wrong="stored = intent",
-        figure="other_violations",
-        seed=0,
+        told_by="other_violations",
     ),
     Planted(
         what="a lost race for the claim is ignored, as if there were no etag",
-        module="reconcile.py",
+        path="rotation/reconcile.py",
         right="return replace(decision, choice=Choice.CLAIMED_ELSEWHERE, message=why), None",
         wrong="stored = intent",
-        figure="other_violations",
-        seed=19,
+        told_by="other_violations",
     ),
     Planted(
         what="attempts are never counted",
-        module="plan.py",
+        path="rotation/plan.py",
         right="attempts=fresh.attempts + 1,",
         wrong="attempts=fresh.attempts,",
-        figure="over_budget",
-        seed=70,
+        told_by="over_budget",
     ),
     Planted(
         what="a refusal is not waited for",
-        module="plan.py",
+        path="rotation/plan.py",
         right="return min(max(retry_after or REFUSED_GAP, timedelta()), LONGEST_RETRY_AFTER)",
         wrong="return timedelta()",
-        figure="before_retry_after",
-        seed=12,
+        told_by="before_retry_after",
     ),
     Planted(
         what="the Retry-After of an unclear answer is forgotten",
-        module="plan.py",
+        path="rotation/plan.py",
         right="hold = now + _wait(answer.retry_after) if answer.retry_after else None",
         wrong="hold = None",
-        figure="before_retry_after",
-        seed=27,
+        told_by="before_retry_after",
     ),
     Planted(
         what="a failed probe is treated as old",
-        module="verdict.py",
+        path="rotation/verdict.py",
         right='has another thumbprint configured."""\n    if not case.old and not case.configured_differs:',
         wrong='"""\n    if not case.old and not case.configured_differs and not case.failed:',
-        figure="false_stale",
-        seed=6,
+        told_by="false_stale",
     ),
     Planted(
         what="an unreadable certificate is taken for in sync",
-        module="verdict.py",
+        path="rotation/verdict.py",
         right='Status.UNKNOWN,\n        Reason.VAULT_UNREADABLE,\n        f"{expected.certificate}',
         wrong='Status.IN_SYNC,\n        Reason.VAULT_UNREADABLE,\n        f"{expected.certificate}',
-        figure="false_in_sync",
-        seed=0,
+        told_by="false_in_sync",
     ),
     Planted(
         what="in sync where any connection shows the new leaf",
-        module="verdict.py",
-        right="if not endpoints or any(met[e] < e.connections for e in endpoints) or case.not_new:",
+        path="rotation/verdict.py",
+        right=IN_SYNC_IF,
         wrong="if not endpoints or not any(met[e] for e in endpoints):",
-        figure="false_in_sync",
-        seed=0,
+        told_by="false_in_sync",
     ),
     Planted(
         what="in sync where ARM has the new thumbprint configured",
-        module="verdict.py",
-        right="if not endpoints or any(met[e] < e.connections for e in endpoints) or case.not_new:",
+        path="rotation/verdict.py",
+        right=IN_SYNC_IF,
         wrong="if not endpoints or case.configured_differs:",
-        figure="false_in_sync",
-        seed=0,
+        told_by="false_in_sync",
     ),
     Planted(
         what="drift is never told",
-        module="verdict.py",
+        path="rotation/verdict.py",
         right="finding.status is Status.STALE and now -",
         wrong="finding.status is Status.UNMANAGED and now -",
-        figure="false_stale",
-        seed=20,
+        told_by="false_stale",
+    ),
+)
+
+BY_A_TEST = (
+    Planted(
+        what="an event is trusted: what it announces is synced without a look",
+        path="function_app.py",
+        right="            Mode.REPAIR,\n            Trigger.EVENT,",
+        wrong="            Mode.FORCE,\n            Trigger.EVENT,",
+        told_by="tests/scenarios/test_doors.py::"
+        "test_a_made_up_event_about_a_real_certificate_changes_nothing",
+    ),
+    Planted(
+        what="an event is trusted: its version counts as a new one, and the attempts begin afresh",
+        path="rotation/plan.py",
+        right="begins_afresh = case.renewed or case.forced",
+        wrong='begins_afresh = case.renewed or case.forced or case.run.trigger == "event"',
+        told_by="tests/unit/test_plan.py::test_an_event_is_no_reason_to_ask_again",
+    ),
+    Planted(
+        what="an event whose names disagree is believed",
+        path="rotation/events.py",
+        right='if fields.get("vaultname", vault).lower() != vault:',
+        wrong='if fields.get("vaultname", vault) == "":',
+        told_by="tests/unit/test_events.py::test_an_event_is_ignored_with_a_reason_for",
+    ),
+    Planted(
+        what="chains are compared instead of the leaf",
+        path="rotation/verdict.py",
+        right="elif seen.thumbprint == expected:",
+        wrong="elif seen.issuer == evidence.expected.issuer:",
+        told_by="tests/unit/test_verdict.py::test_the_rules_are_in_this_order",
+    ),
+    Planted(
+        what="the end of the chain is taken for the leaf",
+        path="rotation/clients/tls.py",
+        right="return bytes(chain[0]) if isinstance(chain[0], bytes) else bytes(chain[0].public_bytes(2))",
+        wrong="return bytes(chain[-1]) if isinstance(chain[0], bytes) else bytes(chain[-1].public_bytes(2))",
+        told_by="tests/clients/test_tls_faults.py::test_a_trusted_leaf_is_read",
+    ),
+    Planted(
+        what="a chain that no client trusts is told as a trusted one",
+        path="rotation/clients/tls.py",
+        right="        distrust=connection.job.distrust,",
+        wrong="        distrust=None,",
+        told_by="tests/clients/test_tls_faults.py::test_a_distrusted_leaf_is_read_all_the_same",
+    ),
+    Planted(
+        what="the SDK's retries are left on for the POST of a sync",
+        path="rotation/clients/arm.py",
+        right="polling=False, retry_total=0, raw_response_hook=keep",
+        wrong="polling=False, raw_response_hook=keep",
+        told_by="tests/clients/test_arm_sync.py::test_every_answer_has_a_meaning_and_is_asked_for_once",
+    ),
+    Planted(
+        what="a link to another host is followed, with the token",
+        path="rotation/clients/arm.py",
+        right="per_call_policies=[OnlyHost(self._url)],",
+        wrong="per_call_policies=[],",
+        told_by="tests/clients/test_arm_list.py::test_a_link_to_elsewhere_is_not_followed",
+    ),
+    Planted(
+        what="a connection that failed counts as one that showed the wanted leaf",
+        path="rotation/verdict.py",
+        right="            failed.append(seen)",
+        wrong="            new.append(seen)",
+        told_by="tests/unit/test_verdict.py::test_the_rules_are_in_this_order",
+    ),
+    Planted(
+        what="a hostname without an endpoint is taken for in sync",
+        path="rotation/verdict.py",
+        right="    if not endpoints or any(",
+        wrong="    if any(",
+        told_by="tests/unit/test_verdict.py::test_the_rules_are_in_this_order",
+    ),
+    Planted(
+        what="versions that cannot be listed are taken for none",
+        path="rotation/clients/key_vault.py",
+        right="        except (AzureError, TimeoutError, *MALFORMED):\n            return None",
+        wrong="        except (AzureError, TimeoutError, *MALFORMED):\n            return frozenset()",
+        told_by="tests/clients/test_key_vault.py::test_a_listing_that_breaks_off_leaves_the_versions_unknown",
+    ),
+    Planted(
+        what="a vault that refuses is taken for a certificate that is disabled",
+        path="rotation/clients/key_vault.py",
+        right='error.status_code == 403 and "disabled" in _inner_code(error).lower()',
+        wrong="error.status_code == 403",
+        told_by="tests/scenarios/test_verdicts.py::test_a_vault_that_cannot_be_read_is_unknown_and_never_acted_upon",
+    ),
+    Planted(
+        what="an event in the outbox is struck out before it was accepted",
+        path="rotation/reconcile.py",
+        right="if not await tell([event for row in full for event in row.outbox]):",
+        wrong="if await tell([event for row in full for event in row.outbox]) is None:",
+        told_by="tests/scenarios/test_doors.py::"
+        "test_what_application_insights_does_not_accept_goes_to_the_host_log",
+    ),
+    Planted(
+        what="an event that is told again has another id",
+        path="rotation/app.py",
+        right="[*waiting, *results]",
+        wrong="[*waiting, *waiting, *results]",
+        told_by="tests/scenarios/test_rotation.py::"
+        "test_the_proof_and_its_time_reach_application_insights_once_and_join_the_invocation",
+    ),
+    Planted(
+        what="what Application Insights refused counts as accepted",
+        path="rotation/clients/app_insights.py",
+        right="is LogRecordExportResult.SUCCESS",
+        wrong="is not None",
+        told_by="tests/clients/test_app_insights.py::test_what_is_not_accepted_is_false",
+    ),
+    Planted(
+        what="a settled binding is only sampled although there is a new version",
+        path="rotation/history.py",
+        right="last.status is Status.IN_SYNC and last.version == expected.version",
+        wrong="last.status is Status.IN_SYNC",
+        told_by="tests/unit/test_history.py::test_a_binding_is_proven_in_full_where",
+    ),
+    Planted(
+        what="a failed discovery is taken for an empty fleet",
+        path="rotation/reconcile.py",
+        right="if run.scope != Scope() or inventory.problems:",
+        wrong="if run.scope != Scope():",
+        told_by="tests/scenarios/test_vanished.py::test_a_list_that_is_not_whole_lets_no_gateway_vanish",
+    ),
+    Planted(
+        what="the row is written whatever its etag is",
+        path="rotation/clients/sqlite_ledger.py",
+        right="body = ? WHERE gateway = ? AND etag = ?",
+        wrong="body = ? WHERE gateway = ? AND etag >= ?",
+        told_by="tests/clients/test_ledger.py::test_a_stale_etag_may_not_write",
+    ),
+    Planted(
+        what="ROTATION_MODE is not heeded",
+        path="rotation/app.py",
+        right="return wanted if self.settings.enforce else Mode.OBSERVE",
+        wrong="return wanted",
+        told_by="tests/scenarios/test_doors.py::test_observe_mode_never_syncs_whatever_is_asked",
+    ),
+    Planted(
+        what="the kill switch is not heeded",
+        path="rotation/plan.py",
+        right="    stopped,\n    paused,\n",
+        wrong="    paused,\n",
+        told_by="tests/unit/test_plan.py::test_the_kill_switch_holds_every_sync",
+    ),
+    Planted(
+        what="a sync in flight is not remembered against force",
+        path="rotation/plan.py",
+        right="forced_at=run.now if case.forced else fresh.forced_at,",
+        wrong="forced_at=fresh.forced_at,",
+        told_by="tests/unit/test_plan.py::test_force_is_counted_and_noted",
+    ),
+    Planted(
+        what="a wildcard covers any number of labels",
+        path="rotation/verdict.py",
+        right='parent = wanted.partition(".")[2]',
+        wrong='parent = ".".join(wanted.split(".")[-2:])',
+        told_by="tests/unit/test_verdict.py::test_a_certificate_does_not_cover_a_hostname",
+    ),
+    Planted(
+        what="what is told of a binding leads to another gateway",
+        path="rotation/reconcile.py",
+        right="in_order = iter(observations)",
+        wrong="in_order = iter(observations[::-1])",
+        told_by="tests/scenarios/test_verdicts.py::test_every_type_of_hostname_is_looked_at_in_its_own_place",
+    ),
+    Planted(
+        what="the breaker never opens",
+        path="rotation/brakes.py",
+        right="return until if now < until else None",
+        wrong="return None",
+        told_by="tests/unit/test_brakes.py::test_the_breaker_opens_after_different_gateways_gave_no_answer",
     ),
 )
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=[bug.what for bug in BUGS])
+def names(planted: Iterable[Planted]) -> list[str]:
+    """The ids of these tests."""
+    return [bug.what for bug in planted]
+
+
+@pytest.mark.timeout(PATIENCE)
+@pytest.mark.parametrize("bug", BY_THE_SOAK, ids=names(BY_THE_SOAK))
 def test_a_planted_bug_turns_the_soak_red(bug: Planted, tmp_path: Path) -> None:
     """Proves that the figure would not be zero if the product were wrong in this way."""
     plant(bug, tmp_path)
-    status, figures = soak(bug, tmp_path)
+    done = run(tmp_path, "-c", SOAK, bug.told_by)
 
-    assert 1 == status
-    assert 0 < figures[bug.figure]
+    assert done.returncode, f"{MOST_SCHEDULES} schedules do not show that {bug.what}: {bug.told_by} stays 0"
+    assert done.stderr.strip().endswith(f": {bug.told_by}"), done.stderr
+
+
+@pytest.mark.timeout(PATIENCE)
+@pytest.mark.parametrize("bug", BY_A_TEST, ids=names(BY_A_TEST))
+def test_a_planted_bug_turns_its_test_red(bug: Planted, tmp_path: Path) -> None:
+    """Proves that the test that is named looks at what its name says."""
+    plant(bug, tmp_path)
+    done = run(tmp_path, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", bug.told_by)
+
+    assert 1 == done.returncode, f"{bug.told_by} does not show that {bug.what}:\n{done.stdout}{done.stderr}"
+    assert "1 failed" in done.stdout, done.stdout
 
 
 def plant(bug: Planted, where: Path) -> None:
-    """The product with one line replaced."""
-    shutil.copytree(ROOT / "rotation", where / "rotation", ignore=shutil.ignore_patterns("__pycache__"))
-    path = where / "rotation" / bug.module
-    text = path.read_text()
+    """A copy of the project with one line replaced."""
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, where / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, where / part)
+    path = where / bug.path
+    text = path.read_text(encoding="utf-8")
 
-    assert 1 == text.count(bug.right), f"{bug.module} no longer has the line in which this bug is planted"
-    path.write_text(text.replace(bug.right, bug.wrong))
+    assert 1 == text.count(bug.right), (
+        f"{bug.path} no longer has the line in which it is planted that {bug.what}"
+    )
+    planted = text.replace(bug.right, bug.wrong)
+    ast.parse(planted)
+    path.write_text(planted, encoding="utf-8")
 
 
-def soak(bug: Planted, where: Path) -> tuple[int, dict[str, int]]:
-    """How the soak ends over the copy, and its figures: the line that is JSON."""
-    seeds = ("--schedules", str(bug.schedules), "--seed", str(bug.seed), "--jobs", "1")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.simulation.soak", *seeds],
+def run(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A run of Python in the copy."""
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=where,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(where), str(ROOT)))},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE - 10,
     )
-    line = next((line for line in done.stdout.splitlines() if line.startswith("{")), "")
-
-    assert line, done.stderr
-    return done.returncode, json.loads(line)

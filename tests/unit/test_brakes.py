@@ -6,9 +6,20 @@ from datetime import timedelta
 
 import pytest
 
-from rotation.brakes import Brakes, hold_back, open_until
+from rotation.brakes import Brakes, first_end, hold_back, open_until
 from rotation.inventory import comes_before, select
-from rotation.model import Choice, Decision, Gateway, LedgerRow, Mode, Scope, Status, SyncOutcome, Verdict
+from rotation.model import (
+    Binding,
+    Choice,
+    Decision,
+    Gateway,
+    LedgerRow,
+    Mode,
+    Scope,
+    Status,
+    SyncOutcome,
+    Verdict,
+)
 from rotation.plan import decide
 from tests.unit import build
 from tests.unit.build import NOW, OLD, minutes
@@ -36,11 +47,13 @@ def held(
 ) -> dict[str, Choice]:
     """What becomes of each gateway, by name."""
     run = build.run(mode)
-    of_gateway = {v.evidence.gateway.key: [v] for v in verdicts}
+    of_gateway: dict[str, list[Verdict]] = {}
+    for each in verdicts:
+        of_gateway.setdefault(each.evidence.gateway.key, []).append(each)
+    gateways = {each.evidence.gateway.key: each.evidence.gateway for each in verdicts}
     fresh = {key: LedgerRow(key) for key in of_gateway}
     decided = [
-        decide(v.evidence.gateway, [v], fresh[v.evidence.gateway.key], run, brakes or Brakes())
-        for v in verdicts
+        decide(gateways[key], of_gateway[key], fresh[key], run, brakes or Brakes()) for key in of_gateway
     ]
     found: list[Decision] = hold_back(decided, of_gateway, {**fresh, **(rows or {})}, run, brakes or Brakes())
     return {decision.gateway.name: decision.choice for decision in found}
@@ -98,6 +111,10 @@ BREAKER: dict[str, tuple[list[tuple[float, SyncOutcome]], bool]] = {
         [*[(n, SyncOutcome.UNKNOWN) for n in range(1, 6)], (9, SyncOutcome.ACCEPTED)],
         True,
     ),
+    "a minute before half an hour it is still open": (
+        [(n + 28, SyncOutcome.UNKNOWN) for n in range(1, 6)],
+        True,
+    ),
     "half an hour later it is closed": ([(n + 29, SyncOutcome.UNKNOWN) for n in range(1, 6)], False),
 }
 
@@ -113,6 +130,69 @@ def test_the_breaker_opens_after_different_gateways_gave_no_answer(
 
     assert expected == (open_until(rows.values(), NOW) is not None)
     assert {"apim-50": Choice.BREAKER_OPEN if expected else Choice.SYNC} == held([verdict(gateway(50))], rows)
+
+
+def test_the_breaker_goes_by_the_newest_syncs_in_whatever_order_they_are_kept() -> None:
+    """Proves that an older answer does not close it, and that half an hour is counted from the newest."""
+    rows = asked(9, minutes(50))
+    for number, ago in enumerate((43, 42, 41, 40, 1)):
+        rows |= asked(number, minutes(ago), SyncOutcome.UNKNOWN)
+
+    assert NOW + minutes(29) == open_until(rows.values(), NOW)
+
+
+def test_syncs_of_the_same_moment_are_no_trouble_for_the_breaker() -> None:
+    """Proves that rows without an outcome can be told from those without an answer."""
+    rows = [row for n in range(6) for row in asked(n, minutes(1), SyncOutcome.UNKNOWN).values()]
+
+    assert open_until(rows, NOW)
+    assert not open_until([replace(row, outcome=None) for row in rows[:5]] + rows[5:], NOW)
+
+
+def test_an_open_breaker_says_nothing_of_gateways_that_need_no_sync_or_wait_already() -> None:
+    """Proves that a hold of the fleet is put on what would be synced, and on nothing else."""
+    rows = {k: r for n in range(5) for k, r in asked(n, minutes(1), SyncOutcome.UNKNOWN).items()}
+    tagged = replace(gateway(2), paused=True)
+    expected = {
+        "apim-1": Choice.NOTHING_STALE,
+        "apim-2": Choice.PAUSED,
+        "apim-3": Choice.BREAKER_OPEN,
+    }
+
+    assert expected == held([verdict(gateway(1), Status.IN_SYNC), verdict(tagged), verdict(gateway(3))], rows)
+
+
+def test_what_is_not_synced_does_not_count_against_the_cap() -> None:
+    """Proves that a fleet that is well leaves room for the one that is not."""
+    well = [verdict(gateway(n), Status.IN_SYNC, timedelta(days=1)) for n in range(5)]
+
+    assert Choice.SYNC is held([*well, verdict(gateway(9))], brakes=Brakes(most_syncs=1))["apim-9"]
+
+
+def ends(*days: int | None, of: Binding | None = None) -> Verdict:
+    """A verdict on leaves that end so many days from now, and a connection that failed."""
+    seen = (build.served(OLD, not_after=None if n is None else NOW + timedelta(days=n)) for n in days)
+    return build.verdict(of=build.evidence(build.failed(), *seen, of=of))
+
+
+FIRST_ENDS = {
+    "the first of a hostname": ([ends(30, 20, None, 40)], 20),
+    "the first of all hostnames": ([ends(30), ends(10), ends(20)], 10),
+    "not of what no sync replaces": ([ends(30), ends(1, of=build.binding(of=None))], 30),
+}
+
+
+@pytest.mark.parametrize(("verdicts", "days"), FIRST_ENDS.values(), ids=FIRST_ENDS)
+def test_the_first_end_is(verdicts: list[Verdict], days: int) -> None:
+    """Proves what decides how urgent a gateway is."""
+    assert NOW + timedelta(days=days) == first_end(verdicts, NOW)
+
+
+@pytest.mark.parametrize("verdicts", [[], [ends()], [ends(None)]], ids=["nothing", "no leaf", "no date"])
+def test_where_no_end_is_known_it_is_not_urgent(verdicts: list[Verdict]) -> None:
+    """Proves that ignorance goes past no window and no ring."""
+    assert first_end(verdicts, NOW) > NOW + timedelta(days=365)
+    assert not Brakes().urgent_now(verdicts, NOW)
 
 
 LATER, SOON = timedelta(days=60), timedelta(days=14)
@@ -139,6 +219,23 @@ def test_a_later_ring(  # noqa: PLR0917 - a row of the table
     earlier, later = gateway(1), gateway(2, ring=ring, certificate=certificate)
 
     assert expected == held([verdict(earlier, first), verdict(later, ends=ends)], mode=mode)["apim-2"]
+
+
+OWN_TROUBLE = {
+    "a certificate of its own": build.binding("own.contoso.com", of=build.certificate("own"), configured=OLD),
+    "an uploaded certificate": build.binding("own.contoso.com", of=None),
+}
+
+
+@pytest.mark.parametrize("own", OWN_TROUBLE.values(), ids=OWN_TROUBLE)
+def test_a_later_ring_does_not_wait_for(own: Binding) -> None:
+    """Proves that the ring before is proven by the certificate that both have, whatever else is wrong."""
+    shared = gateway(1)
+    earlier = replace(shared, bindings=(*shared.bindings, own))
+    proven = verdict(earlier, Status.IN_SYNC)
+    beside = build.verdict(Status.UNKNOWN, of=build.evidence(build.failed(), of=own, at=earlier))
+
+    assert Choice.SYNC is held([beside, proven, verdict(gateway(2, ring=1))])["apim-2"]
 
 
 def test_looking_at_a_later_ring_looks_at_the_earlier_ones_too() -> None:
@@ -170,6 +267,8 @@ WINDOWS = {
     "after its end": ((599, 600), False),
     "over midnight, in it": ((1380, 601), True),
     "over midnight, out of it": ((1380, 600), False),
+    "over midnight, from its first minute": ((600, 60), True),
+    "over midnight, a minute before": ((601, 60), False),
 }
 
 
@@ -177,6 +276,19 @@ WINDOWS = {
 def test_the_developer_tier_is_synced_in_its_window_only(window: tuple[int, int], *, expected: bool) -> None:
     """Proves the window at ten o'clock, its ends and its turn at midnight."""
     assert expected == Brakes(developer_minutes=window).developer_tier_open(NOW)
+
+
+def test_a_window_knows_minutes() -> None:
+    """Proves it at half past ten."""
+    half_past = NOW + minutes(30)
+
+    assert Brakes(developer_minutes=(630, 631)).developer_tier_open(half_past)
+    assert not Brakes(developer_minutes=(600, 630)).developer_tier_open(half_past)
+
+
+def test_without_a_setting_the_window_is_never_open() -> None:
+    """Proves that nobody's developer tier goes down by default."""
+    assert not any(Brakes().developer_tier_open(NOW + minutes(n)) for n in range(24 * 60))
 
 
 @pytest.mark.parametrize(("days", "expected"), [(14, Choice.SYNC), (15, Choice.NEEDS_WINDOW)])

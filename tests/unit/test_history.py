@@ -1,5 +1,6 @@
 """What a pass leaves in a row: last verdicts, rotations t0 to t4, and events still to be told."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -7,14 +8,11 @@ from datetime import timedelta
 import pytest
 
 from rotation.history import (
-    FORGET_AFTER,
-    MOST_WAITING,
-    ROTATIONS_KEPT,
-    SLOTS,
     forgotten,
     note,
     reading_rank,
     sampled,
+    settled,
     shrunk,
     synced,
     told,
@@ -36,7 +34,7 @@ from rotation.model import (
     Verdict,
 )
 from tests.unit import build
-from tests.unit.build import NEW, NOW, OLD, evidence, minutes, run, served
+from tests.unit.build import NEW, NOW, OLD, evidence, failed, minutes, run, served
 
 HOURS = timedelta(hours=1)
 KEY = build.GATEWAY_ID.lower()
@@ -103,11 +101,28 @@ def test_what_was_said_is_kept_with_the_moment_since_when() -> None:
     assert LastVerdict(Status.STALE, Reason.SERVES_OLD_VERSION, False, NOW, "v2") == other.last[BINDING.key]  # noqa: FBT003
 
 
+@pytest.mark.parametrize("status", Status, ids=str)
+def test_the_version_is_that_of_the_last_time_when_something_was_seen(status: Status) -> None:
+    """Proves that a look that shows nothing leaves a renewal to be noticed by the next one."""
+    expected = "v3" if status in {Status.IN_SYNC, Status.STALE, Status.SYNCING} else "v2"
+    row = note(replace(ROW, last=last()), [verdict(status, RENEWED)], run())
+
+    assert expected == row.last[BINDING.key].version
+
+
+def test_a_version_that_cannot_be_read_is_not_remembered() -> None:
+    """Proves that a verdict without a version keeps the one before."""
+    lost = verdict(Status.STALE, of=evidence(served(OLD), expected=build.unreadable()))
+
+    assert "v2" == note(replace(ROW, last=last()), [lost], run()).last[BINDING.key].version
+    assert not note(ROW, [lost], run()).last[BINDING.key].version
+
+
 def test_nothing_new_leaves_the_row_as_it_was() -> None:
     """Proves that a settled fleet costs no writes."""
-    settled = replace(ROW, last=last(), rotations=(rotation(proven=True, version="v2"),))
+    row = replace(ROW, last=last(), rotations=(rotation(proven=True, version="v2"),))
 
-    assert settled == note(settled, [verdict()], run())
+    assert row == note(row, [verdict()], run())
 
 
 NEWS = {
@@ -282,14 +297,71 @@ def test_two_certificates_rotate_each_for_itself() -> None:
     assert {URL: NOW + minutes(30), str(WWW): None} == {r.certificate: r.proven for r in after.rotations}
 
 
+def test_the_latest_of_many_rotations_is_the_one_that_goes_on() -> None:
+    """Proves that what was proven long ago does not make the version served now a new one."""
+    earlier = rotation("v1", proven=True, created=NOW - 2 * HOURS, noticed=NOW - HOURS)
+    row = replace(ROW, last=last(version="v3"), rotations=(earlier, rotation(proven=True)))
+
+    assert row == note(row, [verdict(Status.IN_SYNC, RENEWED)], run())
+
+
+def test_rotations_stay_in_the_order_in_which_they_were_noticed() -> None:
+    """Proves that the one that takes longest is not taken for the latest."""
+    slow = rotation("v2", certificate=str(WWW), noticed=NOW - minutes(9))
+    row = replace(ROW, last=last(version="v3"), rotations=(slow, rotation(proven=True)))
+    after = note(row, [verdict(Status.IN_SYNC, RENEWED), www(Status.STALE)], run())
+
+    assert [str(WWW), URL] == [r.certificate for r in after.rotations]
+
+
+def test_two_versions_of_one_moment_are_not_two_renewals() -> None:
+    """Proves that a version has to come later to take the place of another one."""
+    other = build.version(version="v4", age=minutes(10))
+    row = replace(ROW, last=last(), rotations=(rotation(),))
+
+    assert row.rotations == note(row, [verdict(Status.STALE, other)], run()).rotations
+
+
+def test_a_version_after_a_rotation_is_a_renewal_whatever_was_seen_last() -> None:
+    """Proves that a hostname which is new to the gateway does not hide the renewal of its certificate."""
+    row = replace(ROW, rotations=(rotation("v2", proven=True, created=NOW - HOURS),))
+    after = note(row, [verdict(Status.IN_SYNC, RENEWED)], run())
+
+    assert ["v2", "v3"] == [r.version for r in after.rotations]
+
+
+def test_what_was_never_seen_is_no_renewal_when_it_is_found_well() -> None:
+    """Proves that a gateway which could not be read until now begins no rotation that nobody made."""
+    row = replace(ROW, last=last(Status.UNKNOWN, Reason.PROBE_FAILED, version=""))
+
+    assert () == note(row, [verdict()], run()).rotations
+
+
+@pytest.mark.parametrize("status", [Status.STALE, Status.SYNCING], ids=str)
+def test_one_hostname_that_is_behind_begins_a_rotation(status: Status) -> None:
+    """Proves that a first look in mid-rollout is measured, also where another hostname cannot be read."""
+    beside = build.verdict(
+        Status.UNKNOWN, of=evidence(failed(), of=build.binding("b.contoso.com"), expected=build.version())
+    )
+
+    assert 1 == len(note(ROW, [verdict(status), beside], run()).rotations)
+
+
+def test_a_pinned_hostname_has_no_rotation() -> None:
+    """Proves that what never follows is not waited for."""
+    pinned = build.verdict(Status.STALE, of=PINNED.evidence)
+
+    assert () == note(ROW, [pinned], run()).rotations
+
+
 def test_only_the_latest_rotations_are_kept() -> None:
     """Proves that a row does not grow with every renewal there ever was."""
     row = replace(ROW, last=last())
-    for n in range(ROTATIONS_KEPT + 3):
+    for n in range(11):
         newer = build.version(version=f"v{n + 10}", age=-minutes(n))
         row = note(row, [verdict(Status.IN_SYNC, newer)], run(now=NOW + minutes(n)))
 
-    assert [f"v{n + 13}" for n in range(ROTATIONS_KEPT)] == [r.version for r in row.rotations]
+    assert [f"v{n + 13}" for n in range(8)] == [r.version for r in row.rotations]
 
 
 def test_an_accepted_sync_is_remembered_by_what_is_under_way() -> None:
@@ -327,12 +399,32 @@ def test_what_was_asked_for_is_proven_once() -> None:
     assert NOW == note(row, [verdict(), www(Status.IN_SYNC)], run(now=NOW + HOURS)).proven_at
 
 
+def test_a_hostname_of_another_certificate_does_not_hold_the_proof_back() -> None:
+    """Proves that what was not asked for is not waited for."""
+    row = note(build.row(), [verdict(), www(Status.STALE)], run())
+
+    assert NOW == row.proven_at
+
+
 def test_a_settled_binding_is_sampled_but_for_its_slot() -> None:
     """Proves that within an hour of passes each settled gateway is proven in full exactly once."""
     row = replace(ROW, last=last())
-    full = [not sampled(row, BINDING, build.version(), NOW + minutes(5 * n)) for n in range(SLOTS)]
+    full = [not sampled(row, BINDING, build.version(), NOW + minutes(5 * n)) for n in range(12)]
 
     assert 1 == full.count(True)
+
+
+def test_passes_every_five_minutes_prove_every_gateway_in_full_once_an_hour() -> None:
+    """Proves it for many gateways, and for every hour of two days."""
+    for number in range(40):
+        row = replace(ROW, gateway_key=f"{KEY}-{number}", last=last())
+        passes = (NOW + minutes(5 * n) for n in range(12 * 48))
+        full = Counter(
+            now.replace(minute=0) for now in passes if not sampled(row, BINDING, build.version(), now)
+        )
+
+        assert 48 == len(full)
+        assert {1} == set(full.values())
 
 
 def test_hourly_passes_prove_in_full_twice_a_day() -> None:
@@ -341,6 +433,13 @@ def test_hourly_passes_prove_in_full_twice_a_day() -> None:
     full = [not sampled(row, BINDING, build.version(), NOW + n * HOURS) for n in range(24)]
 
     assert 2 == full.count(True)
+
+
+def test_what_was_never_stored_is_not_settled() -> None:
+    """Proves it for a ledger that is away and for a new row."""
+    assert not settled(None, BINDING, build.version())
+    assert not settled(ROW, BINDING, build.version())
+    assert settled(replace(ROW, last=last()), BINDING, build.version())
 
 
 UNSETTLED = {
@@ -358,21 +457,21 @@ def test_a_binding_is_proven_in_full_where(
     row: LedgerRow | None, expected: CertificateVersion | None
 ) -> None:
     """Proves that a sample never stands in for a proof that was not made."""
-    assert not any(sampled(row, BINDING, expected, NOW + minutes(5 * n)) for n in range(SLOTS))
+    assert [False] * 12 == [sampled(row, BINDING, expected, NOW + minutes(5 * n)) for n in range(12)]
 
 
 def test_the_outbox_forgets_only_what_a_later_event_has_overtaken() -> None:
     """Proves that the last word on each hostname survives however long nobody listens."""
     row = ROW
-    for n in range(MOST_WAITING * 2):
+    for n in range(200):
         event = Event("VerdictChanged", {"hostname": "flaps.example"}, {}, f"flap {n}")
         row = waiting(row, [event])
         if n == 0:
             row = waiting(row, [Event("VerdictChanged", {"hostname": "quiet.example"}, {}, "the only one")])
 
     ids = [event.event_id for event in row.outbox]
-    assert MOST_WAITING == len(ids)
-    assert {"the only one", f"flap {MOST_WAITING * 2 - 1}"} <= set(ids)
+    assert 100 == len(ids)
+    assert {"the only one", "flap 199"} <= set(ids)
 
 
 def test_what_was_accepted_is_struck_out() -> None:
@@ -384,7 +483,8 @@ def test_what_was_accepted_is_struck_out() -> None:
 
 def test_a_gateway_is_forgotten_a_week_after_it_vanished() -> None:
     """Proves that a role that was lost over a long weekend does not lose what is remembered."""
-    ages = (None, FORGET_AFTER, FORGET_AFTER + minutes(1))
+    week = timedelta(days=7)
+    ages = (None, week, week + minutes(1))
     rows = [replace(ROW, missing_since=NOW - age if age is not None else None) for age in ages]
 
     assert [False, False, True] == [forgotten(row, NOW) for row in rows]
@@ -393,6 +493,21 @@ def test_a_gateway_is_forgotten_a_week_after_it_vanished() -> None:
 def test_a_gateway_that_is_back_is_not_missing() -> None:
     """Proves that the week begins anew."""
     assert None is note(replace(ROW, missing_since=NOW - HOURS), [verdict()], run()).missing_since
+
+
+LISTED = {
+    10: "10 of 12 known gateways are no longer listed (a, b, c, d, e, f, g, h, i, j). If they were not",
+    11: "11 of 12 known gateways are no longer listed (a, b, c, d, e, f, g, h, i, j, …). If they were not",
+}
+
+
+@pytest.mark.parametrize(("gone", "expected"), LISTED.items())
+def test_ten_of_the_gateways_that_vanished_are_named(gone: int, expected: str) -> None:
+    """Proves that a long list is cut, and said to be."""
+    (problem,) = shrunk([f"/subscriptions/1/service/{name}" for name in "kjihgfedcba"[-gone:]], 12)
+
+    assert expected in problem
+    assert problem.endswith("they are forgotten after 7 days.")
 
 
 @pytest.mark.parametrize(("gone", "known", "alerts"), [(0, 0, 0), (0, 5, 0), (1, 5, 0), (2, 5, 1), (1, 1, 1)])

@@ -10,7 +10,8 @@ UPLOADED = build.binding("old.contoso.com", of=None)
 FIRST = build.gateway(API, UPLOADED, resource_id=build.GATEWAY_ID + "-1")
 SECOND = build.gateway(API, WWW, resource_id=build.GATEWAY_ID + "-2")
 THIRD = build.gateway(build.binding("out.contoso.com", in_scope=False), resource_id=build.GATEWAY_ID + "-3")
-ALL = (FIRST, SECOND, THIRD)
+FOURTH = build.gateway(build.binding("SLD.contoso.com", in_scope=False), resource_id=build.GATEWAY_ID + "-4")
+ALL = (FIRST, SECOND, THIRD, FOURTH)
 
 SELECTED = {
     "nothing named selects everything": (Scope(), ALL),
@@ -19,6 +20,7 @@ SELECTED = {
     "an unknown id selects nothing": (Scope(gateway_id=build.GATEWAY_ID), ()),
     "a hostname selects every gateway that has it": (Scope(hostname="api.contoso.com"), (FIRST, SECOND)),
     "a hostname in another case selects the same": (Scope(hostname="WWW.Contoso.com"), (SECOND,)),
+    "a hostname that ARM writes in another case is the same": (Scope(hostname="sld.contoso.com"), (FOURTH,)),
     "a hostname is found where it is not from Key Vault": (Scope(hostname="old.contoso.com"), (FIRST,)),
     "a part of a hostname selects nothing": (Scope(hostname="contoso.com"), ()),
     "an empty hostname selects nothing": (Scope(hostname=""), ()),

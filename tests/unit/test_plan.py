@@ -17,10 +17,11 @@ from rotation.model import (
     Status,
     SyncAnswer,
     SyncOutcome,
+    Trigger,
     UnreadableCause,
     Verdict,
 )
-from rotation.plan import VETOES, decide, settle
+from rotation.plan import attempt_gap, decide, settle
 from tests.unit import build
 from tests.unit.build import NOW, OLD, answer, evidence, minutes, row, run, served
 
@@ -159,7 +160,19 @@ def observed(gateway: Gateway, reason: Reason) -> Decision:
     return decide(gateway, [STALE, build.verdict(Status.BLOCKED, reason, of=beside)], UNTOUCHED, run())
 
 
-@pytest.mark.parametrize("reason", sorted(VETOES), ids=str)
+BREAKING = {
+    Reason.CERTIFICATE_DELETED,
+    Reason.VERSION_DISABLED,
+    Reason.VERSION_EXPIRED,
+    Reason.VERSION_NOT_YET_VALID,
+    Reason.VERSION_UNUSABLE,
+    Reason.NAME_NOT_COVERED,
+    Reason.NAMES_LOST,
+    Reason.ISSUER_CHANGED,
+}
+
+
+@pytest.mark.parametrize("reason", sorted(BREAKING), ids=str)
 def test_a_veto_names_the_hostname_that_holds_the_gateway(reason: Reason) -> None:
     """Proves that it is said which hostname must be mended first."""
     actual = observed(IDLE, reason)
@@ -223,6 +236,14 @@ def test_attempts_follow_at_growing_distances_and_then_daily() -> None:
     """Proves the promise of a small budget: at once, +30 min, +2 h, +6 h, +12 h, then every day."""
     expected = [0, 0.5, 2, 6, 12, 36, 60, 84]
     actual = attempts(hours=4 * 24)
+
+    assert expected == actual
+
+
+def test_the_gaps_between_attempts_are_exact() -> None:
+    """Proves what every five minutes cannot tell."""
+    expected = [minutes(30), minutes(90), 4 * HOURS, 6 * HOURS, 24 * HOURS, 24 * HOURS]
+    actual = [attempt_gap(number) for number in range(1, 7)]
 
     assert expected == actual
 
@@ -349,6 +370,14 @@ def test_a_new_version_waits_for_a_refusal_of_the_one_before() -> None:
     ]
 
     assert expected == actual
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+def test_an_event_is_no_reason_to_ask_again(trigger: Trigger) -> None:
+    """Proves that a hundred events about a version that was asked for are no hundred syncs."""
+    held = {decide(IDLE, [STALE], ledger, run(trigger=trigger)).choice for ledger in (IN_FLIGHT, NOT_DUE)}
+
+    assert {Choice.IN_FLIGHT, Choice.NOT_DUE} == held
 
 
 def test_a_new_version_does_not_refill_the_limit_of_force() -> None:
@@ -481,6 +510,204 @@ def test_a_row_that_waits_longer_than_we_ever_would_is_not_believed() -> None:
     assert [Choice.SYNC, Choice.NOT_DUE] == [
         decide(IDLE, [STALE], r, run(REPAIR)).choice for r in (year, day)
     ]
+
+
+STOPPED = Brakes(pause=Pause(NOW - HOURS, "change freeze"))
+UNCLEAR = replace(IN_FLIGHT, outcome=SyncOutcome.UNKNOWN, hold_until=NOW + minutes(5))
+BESIDE = build.verdict(
+    Status.BLOCKED,
+    Reason.VERSION_EXPIRED,
+    of=evidence(served(OLD), of=build.binding("www.contoso.com", configured=OLD)),
+)
+ALWAYS_OPEN = Brakes(developer_minutes=(0, 1440))
+HOLD_FIRST: dict[str, tuple[Gateway, Sequence[Verdict], LedgerRow | None, Mode, Brakes, str]] = {
+    "a busy service before a veto": (BUSY, [STALE, BESIDE], UNTOUCHED, REPAIR, STOPPED, "is Updating"),
+    "a veto before the kill switch": (IDLE, [STALE, BESIDE], UNTOUCHED, REPAIR, STOPPED, "every hostname"),
+    "the kill switch before a tag": (
+        build.gateway(paused=True),
+        [STALE],
+        UNTOUCHED,
+        REPAIR,
+        STOPPED,
+        "POST /api/resume",
+    ),
+    "a tag before a pass that only observes": (
+        build.gateway(paused=True),
+        [STALE],
+        UNTOUCHED,
+        OBSERVE,
+        Brakes(),
+        "rotation-pause",
+    ),
+    "a ledger that is away before a window": (DEVELOPER, [STALE], None, REPAIR, Brakes(), "ROTATION_LEDGER"),
+    "a wait that was asked for before a sync in flight": (
+        IDLE,
+        [STALE],
+        UNCLEAR,
+        REPAIR,
+        Brakes(),
+        "was unknown; not before 2026-03-02 10:05 UTC.",
+    ),
+    "a limit of force says when it is over": (
+        IDLE,
+        [STALE],
+        JUST_FORCED,
+        FORCE,
+        Brakes(),
+        "forced 09:51 UTC already; possible again 10:01 UTC.",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("gateway", "verdicts", "ledger", "mode", "brakes", "expected"), HOLD_FIRST.values(), ids=HOLD_FIRST
+)
+def test_of_many_reasons_to_wait_the_first_is_said(  # noqa: PLR0917 - a row of the table
+    gateway: Gateway,
+    verdicts: Sequence[Verdict],
+    ledger: LedgerRow | None,
+    mode: Mode,
+    brakes: Brakes,
+    expected: str,
+) -> None:
+    """Proves the order of the holds: what a person must mend first is said first."""
+    decision = decide(gateway, verdicts, ledger, run(mode), brakes)
+
+    assert decision.choice is not Choice.SYNC
+    assert expected in decision.message
+
+
+def test_a_block_that_a_person_goes_past_holds_no_other_hostname() -> None:
+    """Proves that an override is for the whole gateway, as the sync is."""
+    overriding = replace(run(), overrides=frozenset({Reason.VERSION_EXPIRED}))
+
+    assert Choice.SYNC is decide(IDLE, [STALE, BESIDE], UNTOUCHED, overriding).choice
+
+
+def test_the_developer_tier_is_synced_in_its_window() -> None:
+    """Proves that consent by a setting is enough."""
+    assert Choice.SYNC is decide(DEVELOPER, [STALE], UNTOUCHED, run(), ALWAYS_OPEN).choice
+
+
+def test_an_attempt_without_a_next_time_is_due() -> None:
+    """Proves that a row that lacks its schedule holds nobody."""
+    assert Choice.SYNC is decide(IDLE, [STALE], row(asked=-1 * HOURS), run()).choice
+
+
+def test_a_new_version_leaves_nothing_of_the_attempts_before() -> None:
+    """Proves what a claim for a new version is, and what a refusal goes back to."""
+    before = replace(
+        JUST_FORCED,
+        outcome=SyncOutcome.UNKNOWN,
+        operation_url="https://management.azure.com/operations/1",
+        hold_until=NOW - minutes(1),
+        proven_at=NOW - HOURS,
+    )
+    decision = claimed(before, NOW, verdict=stale_for("v3"))
+    fresh = LedgerRow(
+        gateway_key=build.GATEWAY_ID.lower(),
+        wanted=build.wanting({str(build.CERTIFICATE): "v3"}, -minutes(5)),
+        claim_id=before.claim_id,
+        forced_at=before.forced_at,
+        etag="7",
+    )
+
+    assert fresh == decision.unclaimed
+    assert decision.claim
+    assert decision.claim == replace(
+        fresh,
+        attempts=1,
+        asked_at=NOW,
+        next_at=NOW + minutes(30),
+        outcome=SyncOutcome.ASKED,
+        claim_id=run().run_id,
+    )
+
+
+def test_the_operation_of_the_attempt_before_is_forgotten() -> None:
+    """Proves that its failure is not taken for that of the new one."""
+    decision = claimed(replace(DUE, operation_url="https://management.azure.com/operations/1"), NOW)
+
+    assert None is (decision.claim and decision.claim.operation_url)
+
+
+PROVEN_BY_FORCE = {
+    "what is in sync begins no rotation": (UNTOUCHED, IN_SYNC, NOW),
+    "what is stale begins one": (UNTOUCHED, STALE, None),
+    "what was proven before stays so": (PROVEN, IN_SYNC, PROVEN.proven_at),
+}
+
+
+@pytest.mark.parametrize(("ledger", "verdict", "expected"), PROVEN_BY_FORCE.values(), ids=PROVEN_BY_FORCE)
+def test_after_force(ledger: LedgerRow, verdict: Verdict, expected: datetime | None) -> None:
+    """Proves whether there is a rotation to be proven."""
+    claim = claimed(ledger, NOW, FORCE, verdict).claim
+
+    assert expected == (claim and claim.proven_at)
+
+
+LONGEST = timedelta(hours=25)
+A_SECOND = timedelta(seconds=1)
+BELIEVED = {
+    "a next attempt in a day and an hour": (row(asked=-4 * HOURS, due=LONGEST), Choice.NOT_DUE),
+    "but no later one": (row(asked=-4 * HOURS, due=LONGEST + A_SECOND), Choice.SYNC),
+    "a refusal of a day and an hour": (row(due=LONGEST, outcome=SyncOutcome.BUSY), Choice.NOT_DUE),
+    "but no longer one": (row(due=LONGEST + A_SECOND, outcome=SyncOutcome.BUSY), Choice.SYNC),
+    "a wait of a day and an hour": (replace(UNTOUCHED, hold_until=NOW + LONGEST), Choice.NOT_DUE),
+    "but no longer wait": (replace(UNTOUCHED, hold_until=NOW + LONGEST + A_SECOND), Choice.SYNC),
+    "a wanted version of a day and an hour from now": (
+        replace(NOT_DUE, wanted=build.wanting({str(build.CERTIFICATE): "v1"}, LONGEST)),
+        Choice.NOT_DUE,
+    ),
+    "but no later wanted version": (
+        replace(NOT_DUE, wanted=build.wanting({str(build.CERTIFICATE): "v1"}, LONGEST + A_SECOND)),
+        Choice.SYNC,
+    ),
+}
+
+
+@pytest.mark.parametrize(("ledger", "expected"), BELIEVED.values(), ids=BELIEVED)
+def test_of_a_row_is_believed(ledger: LedgerRow, expected: Choice) -> None:
+    """Proves how far ahead of us a row may be, with an hour for clocks that differ."""
+    actual = decide(IDLE, [STALE], ledger, run()).choice
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize("reason", sorted(Reason), ids=str)
+def test_a_person_can_go_past_the_blocks_of_a_sync_that_would_succeed(reason: Reason) -> None:
+    """Proves what an override reaches: no deleted or disabled version, and nothing that no sync changes."""
+    past = {"VersionExpired", "VersionNotYetValid", "VersionUnusable", "NameNotCovered", "NamesLost"}
+    expected = Choice.SYNC if reason in past | {"IssuerChanged"} else Choice.NOTHING_STALE
+    blocked = build.verdict(Status.BLOCKED, reason, of=OLD_IN_ARM)
+    overriding = replace(run(), overrides=frozenset({reason}))
+    decision = decide(IDLE, [blocked], UNTOUCHED, overriding)
+
+    assert expected == decision.choice
+    assert Choice.NOTHING_STALE == decide(IDLE, [blocked], UNTOUCHED, run()).choice
+
+
+def test_one_renewed_certificate_of_two_starts_afresh() -> None:
+    """Proves that a gateway with many certificates does not wait until all of them are renewed."""
+    www = build.certificate("www-contoso-com")
+    both = row(
+        wanted={str(build.CERTIFICATE): "v1", str(www): "v2"},
+        attempts=3,
+        asked=-1 * HOURS,
+        due=3 * HOURS,
+        since=-2 * HOURS,
+    )
+    as_before = build.verdict(
+        Status.IN_SYNC,
+        of=evidence(
+            served(),
+            of=build.binding("www.contoso.com", of=www),
+            expected=build.version(of=www, age=2 * HOURS),
+        ),
+    )
+    decision = decide(IDLE, [STALE, as_before], both, run())
+
+    assert (Choice.SYNC, 1) == (decision.choice, decision.claim and decision.claim.attempts)
 
 
 def test_a_wait_asked_for_without_a_clear_answer_is_kept_by_a_new_version_and_by_force() -> None:

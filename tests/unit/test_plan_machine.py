@@ -1,5 +1,6 @@
 """The attempt ledger under fire: renewals, answers of every kind, forces, crashes and rivals."""
 
+import os
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -25,6 +26,7 @@ from rotation.model import (
 from rotation.plan import FORCE_GAP, decide, settle
 from tests.unit import build
 
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "150"))
 CERTIFICATES = (build.CERTIFICATE, build.certificate("www-contoso-com"))
 BINDINGS = tuple(build.binding(f"{c.name}.example", of=c, configured=build.OLD) for c in CERTIFICATES)
 GATEWAY = build.gateway(*BINDINGS)
@@ -205,4 +207,4 @@ class TheLedger(RuleBasedStateMachine):
 
 def test_the_budget_of_a_gateway_holds_whatever_happens() -> None:
     """Proves the bound of the ledger over thousands of made-up histories, each shrunk where it fails."""
-    run_state_machine_as_test(TheLedger, settings=settings(max_examples=150, stateful_step_count=60))
+    run_state_machine_as_test(TheLedger, settings=settings(max_examples=EXAMPLES, stateful_step_count=60))

@@ -18,9 +18,26 @@ DIFFERS = build.binding(configured=OLD)
 TWO = build.binding(endpoints=(build.endpoint(connections=2),))
 THREE = build.binding(endpoints=(build.endpoint(connections=3),))
 TWO_DIFFER = build.binding(configured=OLD, endpoints=TWO.endpoints)
+NOT_SUPPORTED = build.row(attempts=0, due=minutes(5), outcome=SyncOutcome.NOT_SUPPORTED)
 NOWHERE = build.binding(endpoints=())
 
 WHAT_WINS = {
+    "a certificate that is managed is never told to be uploaded again": (
+        evidence(served(OLD, not_after=NOW + timedelta(days=3)), earlier=None),
+        Reason.VAULT_UNREADABLE,
+    ),
+    "a vault that cannot be read wins over a certificate about to end": (
+        evidence(served(OLD, not_after=NOW + timedelta(days=3)), expected=build.unreadable()),
+        Reason.VAULT_UNREADABLE,
+    ),
+    "the first certificate to end decides whether one is about to": (
+        evidence(
+            served(not_after=NOW + timedelta(days=3)),
+            served(OLD, not_after=NOW + timedelta(days=300)),
+            of=build.binding(of=None, endpoints=TWO.endpoints),
+        ),
+        Reason.EXPIRES_SOON,
+    ),
     "no keyVaultId wins over what is served": (
         evidence(served(NEW), of=build.binding(of=None)),
         Reason.NOT_FROM_KEY_VAULT,
@@ -61,6 +78,36 @@ WHAT_WINS = {
     "an expired version wins over a name that is not covered": (
         evidence(served(NEW), expected=build.version(not_after=NOW, names=())),
         Reason.VERSION_EXPIRED,
+    ),
+    "an expired version wins over one whose dates are the wrong way round": (
+        evidence(served(OLD), expected=build.version(not_before=NOW + minutes(1), not_after=NOW)),
+        Reason.VERSION_EXPIRED,
+    ),
+    "a version that is not yet valid wins over a short key": (
+        evidence(served(OLD), expected=build.version(not_before=NOW + minutes(1), key="RSA 1024")),
+        Reason.VERSION_NOT_YET_VALID,
+    ),
+    "a short key wins over a name that is not covered": (
+        evidence(served(OLD), expected=build.version(names=(), key="RSA 1024")),
+        Reason.VERSION_UNUSABLE,
+    ),
+    "a sync in flight wins over names that are lost": (
+        evidence(served(OLD, names=(build.HOSTNAME, "www.contoso.com")), row=build.row_in_flight()),
+        Reason.SYNC_IN_FLIGHT,
+    ),
+    "names that are lost win over another issuer": (
+        evidence(
+            served(OLD, names=(build.HOSTNAME, "www.contoso.com")), expected=build.version(self_signed=True)
+        ),
+        Reason.NAMES_LOST,
+    ),
+    "another issuer wins over an operation that is not offered": (
+        evidence(served(OLD), expected=build.version(self_signed=True), row=NOT_SUPPORTED),
+        Reason.ISSUER_CHANGED,
+    ),
+    "an operation that is not offered wins over one that could not read the vault": (
+        replace(evidence(served(OLD), row=NOT_SUPPORTED), operation_error="Failed to access KeyVault Secret"),
+        Reason.SYNC_NOT_SUPPORTED,
     ),
     "a version that is not yet valid wins over an old leaf": (
         evidence(served(OLD), expected=build.version(not_before=NOW + minutes(1))),
@@ -176,6 +223,110 @@ def test_observations_of_another_endpoint_prove_nothing() -> None:
     actual = judge(seen, NOW, Limits()).status
 
     assert actual is not Status.IN_SYNC
+
+
+TOO_MANY = {
+    "an old leaf": evidence(served(NEW), served(OLD)),
+    "a foreign leaf": evidence(served(NEW), served(FOREIGN)),
+    "a leaf that cannot be told": evidence(served(NEW), served(OLD), earlier=None),
+    "a failed connection": evidence(served(NEW), failed()),
+}
+
+
+@pytest.mark.parametrize("seen", TOO_MANY.values(), ids=TOO_MANY)
+def test_more_connections_than_needed_must_all_show_the_expected_leaf(seen: Evidence) -> None:
+    """Proves that enough of what is right does not outvote what is wrong."""
+    actual = judge(seen, NOW, Limits()).status
+
+    assert actual is not Status.IN_SYNC
+
+
+USABLE = {
+    "an RSA key of 2048 bits": ("RSA 2048", "application/x-pkcs12", True),
+    "an RSA key that is one bit short": ("RSA 2047", "application/x-pkcs12", False),
+    "a key on an elliptic curve": ("EC secp256r1", "application/x-pkcs12", True),
+    "a key that cannot be read": ("unreadable", "application/x-pkcs12", True),
+    "a policy that cannot be read": ("RSA 2048", None, True),
+    "PEM": ("RSA 2048", "application/x-pem-file", False),
+}
+
+
+@pytest.mark.parametrize(("key", "content_type", "usable"), USABLE.values(), ids=USABLE)
+def test_a_version_is_usable_by_its_key_and_content_type(
+    key: str,
+    content_type: str | None,
+    usable: bool,  # noqa: FBT001 - a table
+) -> None:
+    """Proves what gateways and clients of today take, and that what is not known is no reason to block."""
+    expected = Reason.SERVED if usable else Reason.VERSION_UNUSABLE
+    version = build.version(key=key, content_type=content_type)
+    actual = judge(evidence(served(NEW), expected=version), NOW, Limits()).reason
+
+    assert expected == actual
+
+
+def test_a_version_is_valid_from_its_first_moment_on() -> None:
+    """Proves that notBefore is the first moment in which clients take it."""
+    version = build.version(not_before=NOW)
+    actual = judge(evidence(served(NEW), expected=version), NOW, Limits()).reason
+
+    assert Reason.SERVED is actual
+
+
+PATIENCE = {
+    "at the deadline it is still waited for": (timedelta(hours=2), Status.SYNCING),
+    "a second later it is not": (timedelta(hours=2, seconds=1), Status.STALE),
+}
+
+
+@pytest.mark.parametrize(("age", "expected"), PATIENCE.values(), ids=PATIENCE)
+def test_a_rollout_is_waited_for_until_the_deadline(age: timedelta, expected: Status) -> None:
+    """Proves on which side of the deadline a version that is partly served becomes stale."""
+    seen = evidence(served(NEW), served(OLD), of=TWO, expected=build.version(age=age))
+    actual = judge(seen, NOW, Limits()).status
+
+    assert expected is actual
+
+
+def test_an_attempt_of_which_no_time_is_kept_changes_no_deadline() -> None:
+    """Proves that a row without the moment of its sync is no reason to wait longer, and none to fail."""
+    row = build.row(asked=None, due=minutes(20))
+    actual = judge(evidence(served(NEW), served(OLD), of=TWO, row=row), NOW, Limits()).reason
+
+    assert Reason.PARTLY_SERVED is actual
+
+
+NOT_OFFERED = {
+    "until the next try": (minutes(1), Reason.SYNC_NOT_SUPPORTED),
+    "not when the next try is due": (timedelta(0), Reason.SYNC_OVERDUE),
+    "not where no try is due": (None, Reason.SYNC_OVERDUE),
+}
+
+
+@pytest.mark.parametrize(("due", "expected"), NOT_OFFERED.values(), ids=NOT_OFFERED)
+def test_an_operation_that_is_not_offered_blocks(due: timedelta | None, expected: Reason) -> None:
+    """Proves that the verdict is stale again when the operation may be tried again."""
+    row = build.row(asked=-timedelta(days=1), due=due, outcome=SyncOutcome.NOT_SUPPORTED)
+    actual = judge(evidence(served(OLD), row=row), NOW, Limits()).reason
+
+    assert expected is actual
+
+
+def test_a_proof_by_a_sample_says_so() -> None:
+    """Proves that a reader can tell one connection from enough of them."""
+    found = judge(replace(evidence(served(NEW)), sampled=True), NOW, Limits())
+
+    assert found.message.endswith("1 of 1 new connections in West Europe (settled, so only sampled).")
+
+
+def test_without_limits_given_an_expiry_is_near_for_fourteen_days() -> None:
+    """Proves the default that docs/settings.md shows."""
+    reasons = [
+        judge(evidence(served(NEW), expected=build.version(not_after=NOW + left)), NOW, Limits()).reason
+        for left in (timedelta(days=14), timedelta(days=14, seconds=1))
+    ]
+
+    assert [Reason.EXPIRES_SOON, Reason.SERVED] == reasons
 
 
 DRIFT = {
@@ -302,6 +453,8 @@ def regions(new_in_west: int, new_in_north: int, of: Binding = REGIONS) -> Evide
     return evidence(*west, *north, of=of)
 
 
+FAULTS = (ProbeFault.REFUSED, ProbeFault.CLOSED, ProbeFault.NOT_TLS)
+WHERE = f"West Europe ({build.endpoint().host}:443)"
 MESSAGES = {
     "in sync counts the connections of every region": (
         regions(7, 1),
@@ -415,6 +568,28 @@ MESSAGES = {
             " (CN=api.contoso.com, issued by CN=Contoso Issuing CA), which is no version of https://"
         ),
     ),
+    "a gateway that lives on a cached certificate is told when traffic stops": (
+        replace(
+            evidence(
+                served(OLD, not_after=NOW + timedelta(days=9)),
+                served(OLD, not_after=None),
+                served(OLD, not_after=NOW + timedelta(days=5)),
+                of=THREE,
+            ),
+            operation_error="Failed to access KeyVault Secret",
+        ),
+        "It serves a cached certificate, and traffic stops on 2026-03-07. Give that identity Key Vault",
+    ),
+    "the day on which traffic stops is not made up": (
+        replace(evidence(served(OLD, not_after=None)), operation_error="Failed to access KeyVault Secret"),
+        "and traffic stops when the cached certificate ends. Give that identity Key Vault",
+    ),
+    "unmanaged lists what is served in order": (
+        evidence(
+            served(FOREIGN), served(OLD), served(NEW), of=build.binding(of=None, endpoints=THREE.endpoints)
+        ),
+        "serves A1A1A1A1A1… until 2026-05-31; B2B2B2B2B2… until 2026-05-31; C3C3C3C3C3… until 2026-05-31.",
+    ),
     "versions that cannot be listed say which right is missing": (
         evidence(served(OLD), earlier=None),
         (
@@ -444,6 +619,20 @@ MESSAGES = {
             "could not be read from West Europe (apim-contoso-westeurope-01.regional.azure-api.net:443):"
             " connection refused, Connection refused, 6 times; West Europe ("
         ),
+    ),
+    "one failed connection is not counted": (
+        evidence(failed()),
+        ".azure-api.net:443): connection refused, Connection refused. Check that the app can reach it;",
+    ),
+    "two failed connections are": (
+        evidence(failed(), failed(), of=TWO),
+        ".azure-api.net:443): connection refused, Connection refused, 2 times. Check that the app can",
+    ),
+    "of many faults the three most frequent are listed": (
+        evidence(
+            *(failed(fault=fault) for fault in FAULTS for _ in range(2)), failed(fault=ProbeFault.ALERT)
+        ),
+        "; ".join(f"{WHERE}: {fault}, Connection refused, 2 times" for fault in FAULTS) + ". Check that",
     ),
     "unmanaged says what is served and until when": (
         evidence(served(OLD), of=build.binding(of=None)),

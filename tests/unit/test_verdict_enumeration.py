@@ -4,12 +4,13 @@ The oracle below speaks the words of the design, not the order of the rules: a c
 true of it is set logic on those words.
 """
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import combinations_with_replacement, product
-from typing import Any
+from itertools import combinations_with_replacement, islice, product
+from typing import Any, TypeVar
 
 import pytest
 
@@ -30,6 +31,10 @@ from rotation.model import (
 from rotation.verdict import RULES, Limits, judge
 from tests.unit import build
 
+EVERY_NTH_CASE = int(os.environ.get("EVERY_NTH_CASE", "1"))
+"""All of them, but where a thousand mutants are each held against them."""
+
+Words = TypeVar("Words")
 Shown = tuple[tuple[str, ...], ...]
 """What each connection of each endpoint showed: new, old, other, failed or missing."""
 
@@ -229,18 +234,23 @@ FEW: list[Shown] = [(), *shows(1), *shows(2)]
 MANY: list[Shown] = [*FEW, *shows(3), *shows(1, 1), *shows(1, 2), *shows(2, 1)]
 
 
+def some(words: Iterable[Words]) -> Iterator[Words]:
+    """All of them, or every so manieth."""
+    return islice(words, 0, None, EVERY_NTH_CASE)
+
+
 def all_cases() -> Iterator[Case]:
     """Everything of everything where it matters; few connections where they cannot change the verdict."""
     both = (False, True)
     configured = ("nothing", "new", "old")
     for certificate in (*CAUSES, *VERSIONS, *SPECIAL):
         shown = MANY if certificate in SOUND else FEW
-        for words in product(both, shown, configured, ROWS, both, both):
+        for words in some(product(both, shown, configured, ROWS, both, both)):
             yield Case("versionless", certificate, *words)
-        for words in product(both, FEW, configured[1:], ("none", "in flight"), both, (True,)):
+        for words in some(product(both, FEW, configured[1:], ("none", "in flight"), both, (True,))):
             yield Case("pinned", certificate, *words)
     for kind, certificate in product(("none", "out of scope"), LEAVES):
-        for words in product(both, FEW, configured, ("none", "in flight"), (True,), (True,)):
+        for words in some(product(both, FEW, configured, ("none", "in flight"), (True,), (True,))):
             yield Case(kind, certificate, *words)
 
 
@@ -279,7 +289,7 @@ def test_every_combination_has_a_verdict(everything: tuple[Judged, list[tuple[Ca
     expected: list[tuple[Case, str]] = []
     actual = raised[:3]
 
-    assert len(judged) > 50_000
+    assert len(judged) * EVERY_NTH_CASE > 50_000
     assert expected == actual, f"{len(raised)} cases have no verdict"
 
 
