@@ -521,18 +521,18 @@ def test_an_inventory_that_shrinks_by_more_than_a_fifth_is_a_problem(
     assert all("apim-0" in problem and "ROTATION_SUBSCRIPTIONS" in problem for problem in problems)
 
 
-LISTED = build.gateway(listed=True)
+ONLY_LISTED = build.gateway(listed=True)
 NEWEST = {build.CERTIFICATE: build.version()}
 RANKS = {
     "what was read itself is not read again": (build.gateway(), ROW, NEWEST, None),
-    "what was never judged": (LISTED, ROW, NEWEST, 1),
-    "where the ledger is away": (LISTED, None, NEWEST, 1),
-    "what is settled": (LISTED, replace(ROW, last=last()), NEWEST, None),
-    "a new version": (LISTED, replace(ROW, last=last()), {build.CERTIFICATE: RENEWED}, 0),
-    "what was stale": (LISTED, replace(ROW, last=last(Status.STALE)), NEWEST, 0),
-    "what was blocked": (LISTED, replace(ROW, last=last(Status.BLOCKED)), NEWEST, 0),
-    "what could not be seen": (LISTED, replace(ROW, last=last(Status.UNKNOWN)), NEWEST, 1),
-    "an unreadable vault": (LISTED, ROW, {build.CERTIFICATE: build.unreadable()}, None),
+    "what was never judged": (ONLY_LISTED, ROW, NEWEST, 1),
+    "where the ledger is away": (ONLY_LISTED, None, NEWEST, 1),
+    "what is settled": (ONLY_LISTED, replace(ROW, last=last()), NEWEST, None),
+    "a new version": (ONLY_LISTED, replace(ROW, last=last()), {build.CERTIFICATE: RENEWED}, 0),
+    "what was stale": (ONLY_LISTED, replace(ROW, last=last(Status.STALE)), NEWEST, 0),
+    "what was blocked": (ONLY_LISTED, replace(ROW, last=last(Status.BLOCKED)), NEWEST, 0),
+    "what could not be seen": (ONLY_LISTED, replace(ROW, last=last(Status.UNKNOWN)), NEWEST, 1),
+    "an unreadable vault": (ONLY_LISTED, ROW, {build.CERTIFICATE: build.unreadable()}, None),
     "a pinned hostname": (build.gateway(build.binding(pinned="v1"), listed=True), ROW, NEWEST, None),
     "an uploaded certificate": (build.gateway(build.binding(of=None), listed=True), ROW, NEWEST, None),
     "the most urgent of two": (
