@@ -17,5 +17,4 @@ def describe() -> dict[str, str | int]:
         "processor": models[0] if models else platform.machine(),
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,
-        "load": f"{os.getloadavg()[0]:.1f} at the end",
     }

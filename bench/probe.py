@@ -10,6 +10,7 @@ one was wrong, or where the product did not read one.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ def race(
 ) -> dict[str, Any]:
     """Every engine against one farm, several times in turn."""
     engines: dict[str, dict[str, float]] = {}
+    before = os.getloadavg()[0]
     with running(min(endpoints, LEAVES), key, rtt, tls) as farm:
         targets = farm.targets(endpoints, addresses)
         for number in range(rounds):
@@ -65,7 +67,12 @@ def race(
         "in_flight": in_flight,
         "rounds": rounds,
     }
-    return {**setup, "addresses": addresses, "engines": engines}
+    return {
+        **setup,
+        "addresses": addresses,
+        "load": f"{before:.1f} to {os.getloadavg()[0]:.1f}",
+        "engines": engines,
+    }
 
 
 def judge(measure: Measure, targets: Sequence[Target]) -> dict[str, float]:

@@ -65,7 +65,7 @@ def table(run: Run) -> str:
     probe = run["engines"]["probe"]
     per_endpoint = probe["wall_s"] / probe["endpoints"]
     lines = [
-        f"**{title(run)}** (rounds: {run['rounds']}, peers {run['in_flight']} in flight)",
+        f"**{title(run)}** (rounds: {run['rounds']}, peers {run['in_flight']} in flight, load {run['load']})",
         "",
         "| engine | CPU ms per endpoint | x CPU | x wall | right |",
         "|---|---|---|---|---|",
@@ -171,7 +171,7 @@ def document(results: Mapping[str, Any]) -> str:
     """All that is kept, as it stands in docs/performance.md."""
     machine = (
         f"Measured {results['date']} on {results['cores']} cores of {results['processor']}, Python"
-        f" {results['python']}, {results['openssl']}; load average {results['load']}.\n"
+        f" {results['python']}, {results['openssl']}.\n"
     )
     absent = [f"- absent: {NAMES[name]}; {remedy}" for name, remedy in results["absent"].items()]
     parts = [machine, *absent, "### Targets\n", targets_of(results["runs"]), dead_table(results["dead"])]
