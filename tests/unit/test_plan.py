@@ -521,6 +521,14 @@ BESIDE = build.verdict(
 )
 ALWAYS_OPEN = Brakes(developer_minutes=(0, 1440))
 HOLD_FIRST: dict[str, tuple[Gateway, Sequence[Verdict], LedgerRow | None, Mode, Brakes, str]] = {
+    "what is known from a list only before what that list says": (
+        replace(BUSY, listed=True),
+        [STALE],
+        UNTOUCHED,
+        REPAIR,
+        STOPPED,
+        "known from Resource Graph only",
+    ),
     "a busy service before a veto": (BUSY, [STALE, BESIDE], UNTOUCHED, REPAIR, STOPPED, "is Updating"),
     "a veto before the kill switch": (IDLE, [STALE, BESIDE], UNTOUCHED, REPAIR, STOPPED, "every hostname"),
     "the kill switch before a tag": (
