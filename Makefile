@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := demo
-.PHONY: demo sandbox test soak kills coverage mutants bench bench-quick lint types format lock clean
+.PHONY: demo sandbox test planted soak kills coverage mutants bench bench-quick lint types format lock clean
 
 $(VENV)/ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "$(PYTHON) is Python " + sys.version.split()[0] + ": 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.13)")'
@@ -19,8 +19,12 @@ demo: $(VENV)/ready
 sandbox: $(VENV)/ready
 	@$(RUN) -m sandbox
 
+TESTS ?= tests --ignore tests/simulation/test_planted.py
 test: $(VENV)/ready
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+planted: $(VENV)/ready
+	$(RUN) -m pytest --numprocesses 2 --dist load tests/simulation/test_planted.py
 
 SCHEDULES ?= 100000
 soak: $(VENV)/ready

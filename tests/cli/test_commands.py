@@ -228,7 +228,7 @@ def test_probe_shows_leaf_chain_and_the_record_of_the_proof(tmp_path: Path) -> N
     [
         (("check",), {"ROTATION_MODE": "on"}, 5, "write observe"),
         (("check",), {"ROTATION_SUBSCRIPTIONS": ""}, 5, "nothing is in scope"),
-        (("resync",), {}, 2, "exactly one of gateway, hostname, certificate, all"),
+        (("resync",), {}, 2, "exactly one of gateway, hostname, certificate, vault, all"),
         (("resync", "--all", "--override", "Nonsense"), {}, 2, "there are"),
         (("check", "--gateway", "apim"), {}, 2, "is an ARM id"),
         (("probe", "a:b"), {}, 2, "is not HOST or HOST:PORT"),

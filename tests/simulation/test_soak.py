@@ -15,7 +15,7 @@ from tests.simulation.schedule import Conditions, build, minutes, of
 from tests.simulation.sim import EPOCH, Order, Simulation, Trouble
 from tests.simulation.soak import Result, render, run
 
-SCHEDULES = 500
+SCHEDULES = 200
 UNITS = (2, 3, 4, 10)
 LOOKS = 1000
 
