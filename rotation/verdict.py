@@ -375,7 +375,7 @@ def stale(case: _Case) -> Finding | None:
     if not case.old and not case.configured_differs:
         return None
     row = case.evidence.row
-    if row and row.asked_for(case.expected):
+    if row and row.asked_at and row.asked_for(case.expected):
         reason = Reason.SYNC_OVERDUE
         tail = (
             f" {row.attempts} sync(s) asked for, the last {row.asked_at:%Y-%m-%d %H:%M} UTC ({row.outcome}),"

@@ -54,8 +54,6 @@ def row_from_text(key: str, etag: str, text: str) -> LedgerRow:
         raise ValueError(f"the row of {key} has no {', '.join(sorted(missing))}")
     values = {name: kind.from_json(body[name]) for name, kind in _FIELDS.items() if name in body}
     row = LedgerRow(key, **values, etag=etag)
-    if row.attempts and not row.asked_at:
-        raise ValueError(f"the row of {key} has attempts that were never made")
     refused = row.outcome is not None and row.outcome.refused
     if row.asked_at and row.next_at and not refused:
         row = replace(row, next_at=min(row.next_at, row.asked_at + FURTHEST_NEXT))

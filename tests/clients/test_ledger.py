@@ -412,7 +412,6 @@ def without(*names: str) -> str:
         pytest.param(without("next_at"), id="without the next time"),
         pytest.param(but(wanted=5), id="a number for what is wanted"),
         pytest.param(but(wanted={"a": 5}), id="a number for a version"),
-        pytest.param(but(attempts=1, asked_at=None), id="an attempt that was never made"),
         pytest.param(but(attempts="many"), id="a word for the attempts"),
         pytest.param(but(attempts=None), id="null for the attempts"),
         pytest.param(but(attempts=1.5), id="one and a half attempts"),
