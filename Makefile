@@ -43,7 +43,7 @@ mutants: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(RUN) -m bench.probe --endpoints 100 1000 10000 --rtt 0 30 --key ecdsa rsa --latency --json bench/results/probe.json
-	$(RUN) -m bench.dead --json bench/results/probe.json
+	$(RUN) -m bench.dead --json bench/results/dead.json
 	$(RUN) -m bench.report
 
 bench-quick: $(VENV)/ready

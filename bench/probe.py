@@ -9,23 +9,36 @@ one was wrong, or where the product did not read one.
 """
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.farm import Target, running
-from bench.machine import describe
 from bench.peers import Measure, Peer, available, engine, tools
-from bench.report import table, targets_of
+from bench.report import Outcome, keep, outcomes_table
 
 IN_FLIGHT = 256
 LEAVES = 2048  # a multiple of the farm's addresses, so that a name has one
 SAMPLE = 50
 SLOW = ("s_client", "sslyze")
 OURS = ("probe", "again", "unverified", "timed")
+
+NAMES = {
+    "probe": "the product",
+    "again": "... in a later pass over the same leaves",
+    "unverified": "... without verification",
+    "timed": "... with a clock around `do_handshake`",
+    "open_connection": "`asyncio.open_connection`",
+    "c": "C + OpenSSL",
+    "curl": "`curl --parallel`",
+    "blackbox": "blackbox_exporter",
+    "s_client": "`openssl s_client \\| openssl x509`",
+    "sslyze": "sslyze",
+}
+
+Run = Mapping[str, Any]
 
 
 def ours() -> dict[str, Peer]:
@@ -127,7 +140,7 @@ def main() -> int:
             print(f"{endpoints} endpoints, {rtt:g} ms, {key}:", end="", file=sys.stderr)
             runs.append(race(peers, endpoints=endpoints, rtt=rtt, key=key, rounds=rounds))
             print(table(runs[-1]), flush=True)
-            keep(asked.json, found.absent, runs)
+            keep(asked.json, {"absent": found.absent, "runs": runs})
         if asked.latency:
             setup = {"endpoints": 1000, "rtt": 30.0, "key": "ecdsa", "rounds": asked.rounds}
             few = {name: peer for name, peer in fast.items() if name == "probe" or name not in OURS}
@@ -135,26 +148,100 @@ def main() -> int:
             print(table(runs[-1]))
             runs.append(race({"probe": everybody["probe"]}, **setup, addresses=8))
             print(table(runs[-1]))
-            keep(asked.json, found.absent, runs)
+            keep(asked.json, {"absent": found.absent, "runs": runs})
     for name, remedy in found.absent.items():
         print(f"absent: {name}: {remedy}")
-    print(targets_of(runs))
+    print(outcomes_table(outcomes(runs)))
     return int(any(spoiled(run) for run in runs))
 
 
-def keep(file: Path | None, absent: Mapping[str, str], runs: Sequence[Mapping[str, Any]]) -> None:
-    """Write down what there is so far: the whole of it takes long."""
-    if file:
-        result = {**describe(), "absent": absent, "runs": runs}
-        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def spoiled(run: Mapping[str, Any]) -> bool:
+def spoiled(run: Run) -> bool:
     """Whether a thumbprint was wrong, or the product did not read one."""
     engines = run["engines"]
     return any(each["wrong"] for each in engines.values()) or any(
         engines[name]["missing"] for name in OURS if name in engines
     )
+
+
+def title(run: Run) -> str:
+    """What was done, in words."""
+    tls = "" if run["tls"] == "any" else f", TLS {run['tls']} only"
+    place = "" if run["addresses"] == 32 else f", {run['addresses']} of 32 addresses"
+    return f"{run['endpoints']:,} endpoints, RTT {run['rtt']:g} ms, {run['key'].upper()}{tls}{place}"
+
+
+def table(run: Run) -> str:
+    """Every engine beside the product."""
+    probe = run["engines"]["probe"]
+    per_endpoint = probe["wall_s"] / probe["endpoints"]
+    lines = [
+        f"**{title(run)}** (rounds: {run['rounds']}, peers {run['in_flight']} in flight, load {run['load']})",
+        "",
+        "| engine | CPU ms per endpoint | x CPU | x wall | right |",
+        "|---|---|---|---|---|",
+    ]
+    for name, each in run["engines"].items():
+        cpu, wall = each["cpu_ms"] / probe["cpu_ms"], each["wall_s"] / each["endpoints"] / per_endpoint
+        right = f"{each['right']:.0f} of {each['endpoints']:.0f}"
+        lines.append(f"| {NAMES[name]} | {each['cpu_ms']:.2f} | {cpu:.2f} | {wall:.2f} | {right} |")
+    return "\n".join([*lines, ""])
+
+
+def outcomes(runs: Sequence[Run]) -> Iterator[Outcome]:
+    """Each target that these runs can speak of."""
+    for run in runs:
+        yield from _of_run(run)
+    yield from _growth(runs)
+
+
+def _of_run(run: Run) -> Iterator[Outcome]:
+    engines, where = run["engines"], title(run)
+    probe = engines["probe"]
+
+    def cpu(one: str, other: str) -> float:
+        return float(engines[one]["cpu_ms"] / engines[other]["cpu_ms"])
+
+    if run["tls"] != "any":
+        for name in sorted(engines.keys() - {"probe"}):
+            faster = engines[name]["wall_s"] / probe["wall_s"]
+            yield Outcome(f"{NAMES[name]} takes longer, x", where, faster, 1.4, at_least=True)
+        return
+    if run["addresses"] == 8:
+        yield Outcome("memory at 256 in flight above idle, MiB", where, probe["mib"], 25)
+        return
+    if "c" in engines:
+        yield Outcome("CPU, x C + OpenSSL, first pass", where, cpu("probe", "c"), 1.15)
+        yield Outcome("CPU, x C + OpenSSL, later passes", where, cpu("again", "c"), 1.15)
+    if "timed" in engines:
+        yield Outcome("outside `do_handshake`, ms", where, engines["timed"]["outside_ms"], 0.15)
+        yield Outcome("to verify, x CPU", where, cpu("probe", "unverified"), 1.15)
+    yield Outcome("CPU, x `open_connection`", where, cpu("probe", "open_connection"), 0.75)
+    if "blackbox" in engines and run["endpoints"] >= 1000:
+        faster = engines["blackbox"]["wall_s"] / probe["wall_s"]
+        yield Outcome("wall, blackbox_exporter x", where, faster, 1.2, at_least=True)
+    for name, limit in (("curl", 1.4), ("sslyze", 12), ("s_client", 40)):
+        if name in engines:
+            yield Outcome(f"CPU, {NAMES[name]} x", where, cpu(name, "probe"), limit, at_least=True)
+    right = 100 * probe["right"] / probe["endpoints"]
+    yield Outcome("right thumbprints, %", where, right, 100, at_least=True)
+
+
+def _growth(runs: Sequence[Run]) -> Iterator[Outcome]:
+    usual = [run for run in runs if run["tls"] == "any" and run["addresses"] == 32]
+    cost = {(run["key"], run["rtt"], run["endpoints"]): run["engines"]["probe"]["cpu_ms"] for run in usual}
+    for (key, rtt, endpoints), each in cost.items():
+        if endpoints > 1000 and (key, rtt, 1000) in cost:
+            where = f"RTT {rtt:g} ms, {key.upper()}"
+            growth = each / cost[key, rtt, 1000]
+            yield Outcome(f"CPU per endpoint at {endpoints:,}, x at 1,000", where, growth, 1.25)
+
+
+def document(results: Mapping[str, Any]) -> str:
+    """All that is kept, as it stands in docs/performance.md."""
+    absent = [f"- absent: {NAMES[name]}; {remedy}" for name, remedy in results["absent"].items()]
+    runs = results["runs"]
+    parts = [*absent, "### Targets\n", outcomes_table(outcomes(runs)), "### Engines\n", *map(table, runs)]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

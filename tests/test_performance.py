@@ -8,36 +8,36 @@ import pytest
 from bench.farm import Target
 from bench.peers import Measure
 from bench.probe import best, judge, spoiled
-from bench.report import BEGIN, DOCUMENT, END, RESULTS, document
+from bench.report import DOCUMENT, RESULTS, markers, section
 
 
-@pytest.fixture(scope="module")
-def results() -> dict[str, Any]:
-    """What the last run of the benchmarks has kept."""
-    kept: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return kept
+def kept(name: str) -> dict[str, Any]:
+    """What the last run of a benchmark has kept."""
+    results: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return results
 
 
-def test_the_figures_in_the_document_are_those_that_were_measured(results: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", sorted(file.stem for file in RESULTS.glob("*.json")))
+def test_the_figures_in_the_document_are_those_that_were_measured(name: str) -> None:
     """Nobody types a figure: `python -m bench.report` writes them, met or not met."""
-    figures = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    begin, end = markers(name)
 
-    assert document(results) == figures
+    assert section(name) == DOCUMENT.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
 
 
-def test_no_figure_stands_for_a_wrong_certificate(results: dict[str, Any]) -> None:
+def test_no_figure_stands_for_a_wrong_certificate() -> None:
     """An engine that is fast because it is wrong has no place in a table."""
-    engines = [each for run in results["runs"] for each in run["engines"].values()]
-    dead = results["dead"]["runs"].values()
+    engines = [each for run in kept("probe")["runs"] for each in run["engines"].values()]
+    dead = kept("dead")["runs"].values()
 
     assert engines
     assert {0} == {each["wrong"] for each in engines}
     assert {0} == {run[mistake] for run in dead for mistake in ("wrong", "lost", "other")}
 
 
-def test_the_product_read_every_endpoint_in_every_run(results: dict[str, Any]) -> None:
+def test_the_product_read_every_endpoint_in_every_run() -> None:
     """A ratio counts only if all of the work was done."""
-    for run in results["runs"]:
+    for run in kept("probe")["runs"]:
         assert run["endpoints"] == run["engines"]["probe"]["right"]
 
 
