@@ -5,7 +5,8 @@ Nothing here decides, and nothing heavy is imported: an idle worker starts like 
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,48 @@ RETRY_AFTER = "60"
 """Seconds: API Management takes minutes, and the timer looks every five."""
 
 _log = logging.getLogger("rotation")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An HTTP request of somebody who may send it, and the app that answers."""
+
+    req: func.HttpRequest
+    rotation: "App"
+    trace_parent: str | None
+
+
+def _refusal(req: func.HttpRequest) -> "Problem | None":
+    """Why this person may not do this, where people sign in."""
+    from rotation import api
+
+    return api.refuse_entry(req.method, req.headers.get("x-ms-client-principal")) if SIGN_IN else None
+
+
+def _answered(
+    work: "Callable[[Call], Awaitable[func.HttpResponse | Problem]]",
+) -> "Callable[[func.HttpRequest, func.Context], Awaitable[func.HttpResponse]]":
+    """What every HTTP function has in common: who may enter, and problems with an operation id."""
+
+    async def answer(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+        from rotation.api import Problem
+        from rotation.app import current
+        from rotation.reconcile import LedgerUnavailableError
+
+        trace_parent = context.trace_context.trace_parent
+        if refusal := _refusal(req):
+            return _problem(refusal, trace_parent)
+        rotation = current()
+        if isinstance(rotation, Mistakes):
+            detail = " ".join(rotation.sentences)
+            return _problem(Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail), trace_parent)
+        try:
+            answered = await work(Call(req, rotation, trace_parent))
+        except LedgerUnavailableError as error:
+            answered = Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        return _problem(answered, trace_parent) if isinstance(answered, Problem) else answered
+
+    return answer
 
 
 @app.function_name("on_certificate_event")
@@ -105,104 +148,83 @@ async def check_drift(timer: func.TimerRequest, context: func.Context) -> None:
 
 @app.function_name("resync")
 @app.route(route="resync", methods=["POST"])
-async def resync(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def resync(call: Call) -> "func.HttpResponse | Problem":
     """The same by hand: 202 with the report so far; what becomes of it is to be seen in /api/operations."""
     from rotation import api, report
     from rotation.model import Scope, Trigger
 
-    trace_parent = context.trace_context.trace_parent
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
+    req, rotation = call.req, call.rotation
     asked = api.read_resync(
         req.headers.get("content-type", ""), req.get_body(), rotation.settings.cloud.vault_suffix
     )
     if isinstance(asked, api.Problem):
-        return _problem(asked.status, asked.detail, trace_parent)
+        return asked
     try:
-        result = await rotation.run(asked.scope, asked.mode, Trigger.HAND, trace_parent, asked.overrides)
+        result = await rotation.run(asked.scope, asked.mode, Trigger.HAND, call.trace_parent, asked.overrides)
     except TimeoutError:
         detail = "Not done in time; the timer goes on with it. Look at /api/status."
-        return _problem(HTTPStatus.GATEWAY_TIMEOUT, detail, trace_parent)
+        return api.Problem(HTTPStatus.GATEWAY_TIMEOUT, detail)
     if not result.gateways and asked.scope != Scope():
         detail = " ".join((f"No gateway in scope matches {clean(asked.scope)}.", *result.problems))
-        return _problem(HTTPStatus.NOT_FOUND, detail, trace_parent)
+        return api.Problem(HTTPStatus.NOT_FOUND, detail)
     headers = {"Location": f"/api/operations/{result.run.run_id}", "Retry-After": RETRY_AFTER}
     return _json(report.to_json(result), HTTPStatus.ACCEPTED, headers)
 
 
 @app.function_name("operation")
 @app.route(route="operations/{id}", methods=["GET"])
-async def operation(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def operation(call: Call) -> "func.HttpResponse | Problem":
     """What became of a run by hand: its report, and the present state of its gateways."""
     from rotation import api, report
-    from rotation.reconcile import LedgerUnavailableError
 
-    trace_parent = context.trace_context.trace_parent
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
-    run_id = api.read_run_id(req.route_params.get("id"))
+    run_id = api.read_run_id(call.req.route_params.get("id"))
     if isinstance(run_id, api.Problem):
-        return _problem(run_id.status, run_id.detail, trace_parent)
-    ledger = rotation.world.ledger
-    try:
-        written = await ledger.operation(run_id)
-        if written is None:
-            detail = f"No run by hand {run_id} is kept; the newest 50 are."
-            return _problem(HTTPStatus.NOT_FOUND, detail, trace_parent)
-        rows = await ledger.read(report.gateways_of(written))
-    except LedgerUnavailableError as error:
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), trace_parent)
-    body = report.operation(written, rows, rotation.world.now())
-    return _fresh(req, body, {"Retry-After": RETRY_AFTER} if body["status"] == "running" else {})
+        return run_id
+    world = call.rotation.world
+    written = await world.ledger.operation(run_id)
+    if written is None:
+        detail = f"No run by hand {run_id} is kept; the newest 50 are."
+        return api.Problem(HTTPStatus.NOT_FOUND, detail)
+    rows = await world.ledger.read(report.gateways_of(written))
+    body = report.operation(written, rows, world.now())
+    return _fresh(call.req, body, {"Retry-After": RETRY_AFTER} if body["status"] == "running" else {})
 
 
 @app.function_name("pause")
 @app.route(route="pause", methods=["POST"])
-async def pause(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def pause(call: Call) -> "func.HttpResponse | Problem":
     """The kill switch: from the next pass on nothing is synced, by whatever worker; verdicts go on."""
     from rotation import api
 
-    trace_parent = context.trace_context.trace_parent
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
-    asked = api.read_pause(req.headers.get("content-type", ""), req.get_body(), rotation.world.now())
-    if isinstance(asked, api.Problem):
-        return _problem(asked.status, asked.detail, trace_parent)
-    return await _set_pause(rotation, asked, trace_parent)
+    content_type = call.req.headers.get("content-type", "")
+    asked = api.read_pause(content_type, call.req.get_body(), call.rotation.world.now())
+    return asked if isinstance(asked, api.Problem) else await _set_pause(call.rotation, asked)
 
 
 @app.function_name("resume")
 @app.route(route="resume", methods=["POST"])
-async def resume(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def resume(call: Call) -> func.HttpResponse:
     """Turns the kill switch off."""
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
-    return await _set_pause(rotation, None, context.trace_context.trace_parent)
+    return await _set_pause(call.rotation, None)
 
 
 @app.function_name("status")
 @app.route(route="status", methods=["GET"])
-async def status(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def status(call: Call) -> "func.HttpResponse | Problem":
     """The last report over everything, the kill switch, the rotations, and the settings in force."""
     from rotation import api
-    from rotation.reconcile import LedgerUnavailableError
 
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
-    query = api.read_query(req.params, api.STATUS_FILTERS)
+    query = api.read_query(call.req.params, api.STATUS_FILTERS)
     if isinstance(query, api.Problem):
-        return _problem(query.status, query.detail, context.trace_context.trace_parent)
-    try:
-        last, paused = await _told(rotation)
-    except LedgerUnavailableError as error:
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), context.trace_context.trace_parent)
+        return query
+    last, paused = await _told(call.rotation)
     shown, part = api.narrowed(last, query) if last else (None, None)
-    return _fresh(req, {**_view(rotation, shown, paused), "page": part})
+    return _fresh(call.req, {**_view(call.rotation, shown, paused), "page": part})
 
 
 @app.function_name("page")
@@ -248,66 +270,50 @@ async def page_file(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.function_name("gateway")
 @app.route(route="gateways/{name}", methods=["GET"])
-async def gateway(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def gateway(call: Call) -> "func.HttpResponse | Problem":
     """All that is known of one gateway."""
     from rotation import report
-    from rotation.reconcile import LedgerUnavailableError
+    from rotation.api import Problem
 
-    trace_parent = context.trace_context.trace_parent
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
-    name = req.route_params["name"].lower()
-    try:
-        last = await rotation.world.ledger.last_report()
-        keys = [key for key in report.gateways_of(last) if key.rpartition("/")[2] == name]
-        rows = await rotation.world.ledger.read(keys)
-    except LedgerUnavailableError as error:
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), trace_parent)
+    world, name = call.rotation.world, call.req.route_params["name"].lower()
+    last = await world.ledger.last_report()
+    keys = [key for key in report.gateways_of(last) if key.rpartition("/")[2] == name]
     if last is None or not keys:
         detail = f"The last report over everything has no gateway {clean(name)}."
-        return _problem(HTTPStatus.NOT_FOUND, detail, trace_parent)
+        return Problem(HTTPStatus.NOT_FOUND, detail)
     if len(keys) > 1:
         detail = f"{len(keys)} gateways have this name; ask GET /api/status?gateway= with an ARM id."
-        return _problem(HTTPStatus.CONFLICT, detail, trace_parent)
-    return _fresh(req, report.gateway(last, rows[keys[0]], rotation.world.now()))
+        return Problem(HTTPStatus.CONFLICT, detail)
+    rows = await world.ledger.read(keys)
+    return _fresh(call.req, report.gateway(last, rows[keys[0]], world.now()))
 
 
 @app.function_name("rotations")
 @app.route(route="rotations", methods=["GET"])
-async def rotations(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def rotations(call: Call) -> "func.HttpResponse | Problem":
     """The latest rotations of every gateway, with t0 to t4, from the ledger: not older than the last pass."""
     from rotation import api, report
-    from rotation.reconcile import LedgerUnavailableError
 
-    trace_parent = context.trace_context.trace_parent
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
-    query = api.read_query(req.params, api.ROTATION_FILTERS)
+    query = api.read_query(call.req.params, api.ROTATION_FILTERS)
     if isinstance(query, api.Problem):
-        return _problem(query.status, query.detail, trace_parent)
-    ledger = rotation.world.ledger
-    try:
-        rows = await ledger.read(await ledger.known())
-        last = await ledger.last_report()
-    except LedgerUnavailableError as error:
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), trace_parent)
-    selected = query.select(report.rotations(rows.values(), last))
+        return query
+    ledger = call.rotation.world.ledger
+    rows = await ledger.read(await ledger.known())
+    selected = query.select(report.rotations(rows.values(), await ledger.last_report()))
     shown, page = query.page(selected, "/api/rotations")
-    return _fresh(req, {"rotations": shown, "page": page})
+    return _fresh(call.req, {"rotations": shown, "page": page})
 
 
 @app.function_name("openapi")
 @app.route(route="openapi.json", methods=["GET"])
-async def openapi(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def openapi(call: Call) -> func.HttpResponse:
     """What this API is, for programs."""
     from rotation import app as composition
 
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
-    return _fresh(req, json.loads(composition.openapi()))
+    return _fresh(call.req, json.loads(composition.openapi()))
 
 
 @app.function_name("health")
@@ -319,7 +325,8 @@ async def health(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - 
 
 @app.function_name("unknown")
 @app.route(route="{*path}")
-async def unknown(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+@_answered
+async def unknown(call: Call) -> "Problem":
     """Everywhere else: a problem in place of the host's empty 404, and 405 where the method is wrong.
 
     The host tries the routes in the order of the functions' names, so that this one must come last.
@@ -327,40 +334,14 @@ async def unknown(req: func.HttpRequest, context: func.Context) -> func.HttpResp
     from rotation import api
     from rotation import app as composition
 
-    rotation = _enter(req, context)
-    if isinstance(rotation, func.HttpResponse):
-        return rotation
-    path = f"/api/{req.route_params.get('path', '')}"
-    problem, headers = api.unknown_place(req.method, path, json.loads(composition.openapi()))
-    return _problem(problem.status, problem.detail, context.trace_context.trace_parent, headers)
+    path = f"/api/{call.req.route_params.get('path', '')}"
+    return api.unknown_place(call.req.method, path, json.loads(composition.openapi()))
 
 
-def _refusal(req: func.HttpRequest) -> "Problem | None":
-    """Why this person may not do this, where people sign in."""
-    from rotation import api
-
-    return api.refuse_entry(req.method, req.headers.get("x-ms-client-principal")) if SIGN_IN else None
-
-
-def _enter(req: func.HttpRequest, context: func.Context) -> "App | func.HttpResponse":
-    """The app, for who may do this; else the answer to give."""
-    from rotation.app import current
-
-    trace_parent = context.trace_context.trace_parent
-    if refusal := _refusal(req):
-        return _problem(refusal.status, refusal.detail, trace_parent)
-    rotation = current()
-    return _misconfigured(rotation, trace_parent) if isinstance(rotation, Mistakes) else rotation
-
-
-async def _set_pause(rotation: "App", wanted: Pause | None, trace_parent: str | None) -> func.HttpResponse:
+async def _set_pause(rotation: "App", wanted: Pause | None) -> func.HttpResponse:
     from rotation import report
-    from rotation.reconcile import LedgerUnavailableError
 
-    try:
-        await rotation.world.ledger.set_pause(wanted)
-    except LedgerUnavailableError as error:
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), trace_parent)
+    await rotation.world.ledger.set_pause(wanted)
     _log.warning("All syncs are %s", f"paused: {wanted.reason}" if wanted else "resumed")
     return _json({"paused": report.pause_to_json(wanted)}, HTTPStatus.OK, {})
 
@@ -408,27 +389,17 @@ def _fresh(
     return _json(body, HTTPStatus.OK, headers)
 
 
-def _problem(
-    status_code: HTTPStatus,
-    detail: str,
-    trace_parent: str | None,
-    headers: dict[str, str] | None = None,
-) -> func.HttpResponse:
+def _problem(problem: "Problem", trace_parent: str | None) -> func.HttpResponse:
     """Problem JSON; the operation id is the trace id, to be pasted into Application Insights."""
-    from rotation.api import Problem
-
-    body = Problem(status_code, detail, _operation_id(trace_parent)).to_json()
+    body = problem.to_json(_operation_id(trace_parent))
+    headers = {"Allow": problem.allow} if problem.allow else {}
     return func.HttpResponse(
-        body, status_code=status_code, headers=headers, mimetype="application/problem+json"
+        body, status_code=problem.status, headers=headers, mimetype="application/problem+json"
     )
 
 
 def _operation_id(trace_parent: str | None) -> str:
     return "".join((trace_parent or "").split("-")[1:2])
-
-
-def _misconfigured(mistakes: Mistakes, trace_parent: str | None) -> func.HttpResponse:
-    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, " ".join(mistakes.sentences), trace_parent)
 
 
 def _log_mistakes(mistakes: Mistakes) -> None:

@@ -38,13 +38,16 @@ _HOSTNAME = re.compile(r"(?=.{1,253}$)(\*\.)?[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer that is not what was asked for; `title` is the status's own phrase."""
+    """An answer that is not what was asked for; `title` is the status's own phrase.
+
+    `allow` names the methods that a place takes, where it does not take this one.
+    """
 
     status: HTTPStatus
     detail: str
-    operation_id: str = ""
+    allow: str = ""
 
-    def to_json(self) -> str:
+    def to_json(self, operation_id: str = "") -> str:
         """The body of an application/problem+json answer."""
         body = {
             "type": "about:blank",
@@ -52,7 +55,7 @@ class Problem:
             "status": self.status.value,
             "detail": self.detail,
         }
-        return json.dumps({**body, "operation_id": self.operation_id} if self.operation_id else body)
+        return json.dumps({**body, "operation_id": operation_id} if operation_id else body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,8 +337,8 @@ def _roles(client_principal: str) -> set[str]:
     return {claim["val"] for claim in principal["claims"] if claim["typ"] in _ROLE_CLAIMS}
 
 
-def unknown_place(method: str, path: str, document: Mapping[str, Any]) -> tuple[Problem, dict[str, str]]:
-    """What to answer where no function is: 405 with Allow where only the method is wrong, else 404."""
+def unknown_place(method: str, path: str, document: Mapping[str, Any]) -> Problem:
+    """What to answer where no function is: 405 where only the method is wrong, else 404."""
     parts = path.strip("/").lower().split("/")
     for template, operations in document["paths"].items():
         wanted = template.strip("/").split("/")
@@ -345,7 +348,5 @@ def unknown_place(method: str, path: str, document: Mapping[str, Any]) -> tuple[
         if fits:
             allow = ", ".join(sorted(name.upper() for name in operations))
             detail = f"{clean(template)} does not take {clean(method, 20)}; it takes {allow}."
-            return Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail), {"Allow": allow}
-    return Problem(
-        HTTPStatus.NOT_FOUND, "There is nothing here; GET /api/openapi.json says what there is."
-    ), {}
+            return Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, allow)
+    return Problem(HTTPStatus.NOT_FOUND, "There is nothing here; GET /api/openapi.json says what there is.")

@@ -63,11 +63,11 @@ class App:
         return report
 
     async def _keep(self, report: Report) -> None:
-        """The last report over everything, and what became of a run by hand."""
+        """The last report over everything, which a dry run is not, and what became of a run by hand."""
         everything = report.run.scope == Scope()
         by_hand = report.run.trigger is Trigger.HAND and (everything or report.gateways > 0)
         try:
-            if everything:
+            if everything and not report.run.dry:
                 await self.world.ledger.save_report(reports.to_json(report))
             if by_hand:
                 await self.world.ledger.save_operation(report.run.run_id, reports.to_json(report))

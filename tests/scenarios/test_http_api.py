@@ -112,6 +112,21 @@ def test_a_dry_run_is_an_operation_too_and_other_ids_are_none() -> None:
             hold("Problem", answer.json())
 
 
+def test_a_dry_run_over_everything_does_not_become_the_last_report() -> None:
+    """A look leaves no trace: /api/status goes on telling what the timer saw."""
+    world, certificate, _ = contoso()
+    with Stage(world) as stage:
+        stage.tick()
+        before = get(stage, "/api/status").json()
+        certificate.renew(announce=False)
+        looked = stage.resync(all=True, dry_run=True)
+        assert "ObserveOnly" in {d["choice"] for d in looked.json()["decisions"]}
+        assert before == get(stage, "/api/status").json()
+
+        acted = stage.resync(all=True).json()["run_id"]
+        assert acted == get(stage, "/api/status").json()["report"]["run_id"]
+
+
 def test_the_status_is_filtered_paged_and_sent_only_where_it_is_new() -> None:
     """Filters, pages that lead to each other, and 304 until the next pass."""
     world, certificate, _ = contoso()
