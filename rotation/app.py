@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from rotation import report as reports
 from rotation import telemetry
 from rotation.clients.app_insights import AppInsights, Result
+from rotation.clients.calls import counted
 from rotation.clients.sqlite_ledger import SqliteLedger
-from rotation.model import Choice, Event, Mode, Reason, Report, Scope, Trigger
+from rotation.model import Calls, Choice, Event, Mode, Reason, Report, Scope, Trigger
 from rotation.reconcile import Ledger, LedgerUnavailableError, World, deliver, reconcile
 from rotation.settings import Mistakes, Settings, load
 
@@ -53,7 +54,9 @@ class App:
             TimeoutError: the budget of the trigger is spent; what was not told is told by the timer.
         """
         async with asyncio.timeout(self.world.budget(trigger).total_seconds()):
-            report = await reconcile(self.world, scope, self.mode(mode), trigger, overrides)
+            with counted() as counter:
+                report = await reconcile(self.world, scope, self.mode(mode), trigger, overrides)
+            report = replace(report, calls=Calls(**counter))
             _tell_log(report)
             await self._keep(report)
             results: list[Result] = [*telemetry.events(report), *telemetry.availability(report)]

@@ -210,7 +210,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServedCertificate:
-    """The leaf read in one handshake. `distrust` is OpenSSL's complaint, None where it verified."""
+    """The leaf read in one handshake of so many `seconds`, with its connection.
+
+    `distrust` is OpenSSL's complaint, None where it verified.
+    """
 
     endpoint: Endpoint
     thumbprint: str
@@ -223,6 +226,7 @@ class ServedCertificate:
     subject: str
     issuer: str
     serial: str
+    seconds: float = field(default=0.0, compare=False)
 
 
 class ProbeFault(StrEnum):
@@ -564,6 +568,17 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """What a pass has asked of others: requests as they were sent, retries too, and connections dialled."""
+
+    arm_reads: int = 0
+    arm_writes: int = 0
+    resource_graph_queries: int = 0
+    key_vault_reads: int = 0
+    handshakes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The result of one pass.
 
@@ -580,3 +595,4 @@ class Report:
     rows: Mapping[str, LedgerRow] = field(default_factory=dict)
     missing: int = 0
     pause: Pause | None = None
+    calls: Calls = Calls()

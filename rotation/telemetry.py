@@ -4,7 +4,7 @@ docs/telemetry.md describes every one of them. Values are scalars, because the e
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -13,6 +13,7 @@ from rotation.model import (
     Choice,
     Decision,
     Event,
+    Evidence,
     Gateway,
     LastVerdict,
     Mode,
@@ -104,16 +105,29 @@ def availability(report: Report) -> list[Availability]:
             location=region,
             success=verdict.status in _RIGHT,
             message=verdict.message,
-            seconds=report.duration_seconds,
-            properties=_common(report.run) | _gateway(verdict.evidence.gateway),
+            seconds=seconds,
+            properties=_common(report.run)
+            | _gateway(verdict.evidence.gateway)
+            | {
+                "hostname": verdict.evidence.binding.hostname,
+                "hostname_type": verdict.evidence.binding.hostname_type,
+                "status": verdict.status,
+                "reason": verdict.reason,
+            },
         )
         for verdict in report.verdicts
-        for region in dict.fromkeys(
-            seen.endpoint.region
-            for seen in verdict.evidence.observations
-            if isinstance(seen, ServedCertificate)
-        )
+        for region, seconds in _slowest(verdict.evidence).items()
     ]
+
+
+def _slowest(evidence: Evidence) -> dict[str, float]:
+    """The longest handshake of each region of which something was read."""
+    slowest: dict[str, float] = {}
+    for seen in evidence.observations:
+        if isinstance(seen, ServedCertificate):
+            region = seen.endpoint.region
+            slowest[region] = max(slowest.get(region, 0.0), seen.seconds)
+    return slowest
 
 
 def verdict_changed(run: Pass, verdict: Verdict, before: LastVerdict | None) -> Event:
@@ -225,13 +239,15 @@ def _verified(report: Report, verdict: Verdict) -> Event:
         "served": ",".join(sorted({s.thumbprint for s in served})[:5]),
         "distrust": ",".join(sorted({s.distrust for s in served if s.distrust})[:5]),
     }
-    if served:
-        properties |= _proof(served[0])
+    telling = served
     measurements = {"connections": float(len(evidence.observations)), "connections_read": float(len(served))}
     if isinstance(expected, CertificateVersion):
         properties |= {"expected": expected.thumbprint, "expected_version": expected.version}
-        matching = sum(s.thumbprint == expected.thumbprint for s in served)
-        measurements["connections_matching"] = float(matching)
+        others = [s for s in served if s.thumbprint != expected.thumbprint]
+        measurements["connections_matching"] = float(len(served) - len(others))
+        telling = others or served
+    if telling:
+        properties |= _proof(telling[0])
     if ends := [s.not_after for s in served if s.not_after]:
         measurements["days_to_expiry"] = (min(ends) - now).total_seconds() / _SECONDS_PER_DAY
     return Event(CERTIFICATE_VERIFIED, properties, measurements)
@@ -241,6 +257,7 @@ def _proof(leaf: ServedCertificate) -> dict[str, str]:
     """The record of one connection, and how to make the same one by hand."""
     place = leaf.endpoint
     return {
+        "served_sha1": leaf.thumbprint,
         "served_sha256": leaf.sha256,
         "served_serial": leaf.serial,
         "served_issuer": leaf.issuer,
@@ -270,7 +287,8 @@ def _run(report: Report) -> Event:
         "syncs": float(sum(d.choice is Choice.SYNC for d in report.decisions)),
         "problems": float(len(report.problems)),
     }
-    return Event(RUN_COMPLETED, properties, measurements | counts(report.verdicts))
+    calls = {called: float(number) for called, number in asdict(report.calls).items()}
+    return Event(RUN_COMPLETED, properties, measurements | calls | counts(report.verdicts))
 
 
 def counts(verdicts: Iterable[Verdict]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp import TraceConfig, TraceRequestHeadersSentParams
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from azure.core.exceptions import ServiceRequestError
@@ -18,6 +19,8 @@ from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import HttpRequest
 from yarl import URL
+
+from rotation.clients.calls import called, count
 
 MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """What the SDK's models raise where an answer is not of the documented shape."""
@@ -57,7 +60,10 @@ def open_session(
     """The session; to be called inside the event loop that uses it."""
     connector = aiohttp.TCPConnector(ssl=context, resolver=_Routes(connect_to), limit=100, limit_per_host=16)
     return aiohttp.ClientSession(
-        connector=connector, response_class=_Bounded, cookie_jar=aiohttp.DummyCookieJar()
+        connector=connector,
+        response_class=_Bounded,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[_counting()],
     )
 
 
@@ -69,6 +75,18 @@ def transport(session: aiohttp.ClientSession) -> AioHttpTransport:
         connection_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
     )
+
+
+def _counting() -> TraceConfig:
+    """Counts what is sent, and so each retry and each challenge that a vault begins with."""
+
+    async def sent(_: object, __: object, request: TraceRequestHeadersSentParams) -> None:
+        if what := called(request.method, request.url.path):
+            count(what)
+
+    trace = TraceConfig()
+    trace.on_request_headers_sent.append(sent)
+    return trace
 
 
 class _Bounded(aiohttp.ClientResponse):

@@ -31,6 +31,7 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
 from threading import Lock
 from typing import Any, NamedTuple
 
+from rotation.clients.calls import count
 from rotation.clients.x509 import describe
 from rotation.model import Endpoint, Observation, ProbeFailure, ProbeFault, ServedCertificate, clean
 
@@ -102,6 +103,7 @@ class TlsProbe:
         finally:
             call.stop()
             await asyncio.wait([work])
+            count("handshakes", call.dialled)
 
 
 class _FaultError(Exception):
@@ -244,6 +246,7 @@ class _Call:
     connections: dict[_Connection, None] = field(default_factory=dict)
     sockets_unanswered: int = 0
     unfinished: int = 0
+    dialled: int = 0
 
     def stop(self) -> None:
         """End it now, from another thread."""
@@ -393,6 +396,7 @@ class _Call:
         self.connections[connection] = None
         self.selector.register(sock, EVENT_WRITE, connection)
         place.open += 1
+        self.dialled += 1
         self.sockets_unanswered += place.untried
         try:
             sock.connect(place.address)
@@ -499,6 +503,7 @@ def _served(connection: _Connection, der: bytes) -> ServedCertificate:
         subject=leaf.subject,
         issuer=leaf.issuer,
         serial=leaf.serial,
+        seconds=time.monotonic() - connection.began,
     )
 
 

@@ -1,7 +1,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from rotation.model import (
+    Calls,
     Choice,
     Event,
     LastVerdict,
@@ -135,7 +136,7 @@ GATEWAY = {"gateway", "gateway_id", "gateway_kind"}
 BINDING = {"hostname", "hostname_type", "status", "reason", "drift", "message", "certificate"}
 THUMBPRINTS = {"configured", "served", "distrust", "expected", "expected_version"}
 PROOF = {
-    *("served_sha256", "served_serial", "served_issuer", "served_not_after"),
+    *("served_sha1", "served_sha256", "served_serial", "served_issuer", "served_not_after"),
     *("peer_address", "region", "tls_version", "openssl"),
 }
 FIELDS = {
@@ -170,6 +171,7 @@ FIELDS = {
             "syncs",
             "problems",
             *STATUSES,
+            *("arm_reads", "arm_writes", "resource_graph_queries", "key_vault_reads", "handshakes"),
         },
     ),
 }
@@ -229,6 +231,9 @@ def test_a_verified_certificate_says_what_was_seen() -> None:
     assert event.properties["status"] == "SYNCING"
     assert event.properties["reason"] == "PartlyServed"
     assert event.properties["served"] == f"{NEW},{OLD}"
+    assert event.properties["served_sha1"] == OLD, (
+        "the record is of a connection that was not as it should be"
+    )
     assert event.properties["distrust"] == "certificate has expired"
     assert event.properties["expected"] == NEW
     assert event.properties["drift"] == "false"
@@ -314,6 +319,29 @@ def test_each_region_that_was_read_is_a_location() -> None:
     report = build.report([build.verdict(of=seen), BLIND])
 
     assert ["West Europe"] == [result.location for result in availability(report)]
+
+
+def test_a_result_takes_as_long_as_its_slowest_connection() -> None:
+    """Proves that the blade's durations are of handshakes, and not of the pass."""
+    west, east = build.endpoint(), build.endpoint("East US")
+    seen = [(west, 0.1), (west, 0.3), (east, 0.2)]
+    observed = evidence(
+        *(replace(served(at=at), seconds=seconds) for at, seconds in seen),
+        of=build.binding(endpoints=(west, east)),
+    )
+    report = build.report([build.verdict(of=observed)])
+
+    assert [("West Europe", 0.3), ("East US", 0.2)] == [(r.location, r.seconds) for r in availability(report)]
+
+
+def test_a_run_says_what_it_has_called() -> None:
+    """Proves that budgets of Azure can be watched, and that nothing called is a zero."""
+    calls = Calls(arm_reads=3, arm_writes=1, resource_graph_queries=2, key_vault_reads=4, handshakes=8)
+    expected = {name: float(number) for name, number in asdict(calls).items()}
+    told = named(replace(FULL, calls=calls), "RunCompleted")[0].measurements
+
+    assert expected.items() <= told.items()
+    assert dict.fromkeys(expected, 0.0).items() <= named(FULL, "RunCompleted")[0].measurements.items()
 
 
 def test_the_counts_of_a_run_add_up() -> None:
