@@ -16,8 +16,8 @@ from rotation import telemetry
 from rotation.clients.app_insights import AppInsights, Result
 from rotation.clients.calls import counted
 from rotation.clients.sqlite_ledger import SqliteLedger
-from rotation.model import Calls, Choice, Event, Mode, Reason, Report, Scope, Trigger
-from rotation.reconcile import Ledger, LedgerUnavailableError, World, deliver, reconcile
+from rotation.model import Calls, Choice, Event, GatewayKind, Mode, Reason, Report, Scope, Trigger
+from rotation.reconcile import Gateways, Ledger, LedgerUnavailableError, World, deliver, reconcile
 from rotation.settings import Mistakes, Settings, load
 
 if TYPE_CHECKING:
@@ -149,8 +149,11 @@ def build(settings: Settings) -> App:
         from rotation.clients.table_ledger import TableLedger
 
         ledger = TableLedger(credential, shared, url=settings.ledger)
+    kinds: dict[GatewayKind, Gateways] = {
+        GatewayKind.API_MANAGEMENT: ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults)
+    }
     world = World(
-        gateways=ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults),
+        kinds=kinds,
         certificates=KeyVault(credential, shared),
         ledger=ledger,
         probe=TlsProbe(context, settings.connect_to, settings.probe_timeout),

@@ -14,11 +14,7 @@ _OBJECT_NAME = re.compile(r"[0-9a-z-]{1,127}")
 _OBJECT_VERSION = re.compile(r"[0-9a-z]{1,64}")
 
 IDLE_STATES = frozenset({"succeeded", "ready", "failed"})
-"""provisioningState values in which API Management accepts a new operation; it is an open string."""
-
-
-SYNC_DURATION = timedelta(minutes=45)
-"""How long API Management may take over a sync: 15 to 45 minutes (Microsoft Japan PaaS support)."""
+"""provisioningState values in which ARM accepts a new operation; it is an open string."""
 
 
 def clean(text: object, limit: int = 256) -> str:
@@ -48,9 +44,33 @@ class Trigger(StrEnum):
 
 
 class GatewayKind(StrEnum):
-    """Kinds of gateway that serve a Key Vault certificate and can be told to re-read it."""
+    """The names of the kinds of gateway, as settings, reports and telemetry have them."""
 
     API_MANAGEMENT = "ApiManagement"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What differs between kinds of gateway, as data: rules and holds are alike for all of them.
+
+    Each file in `rotation/gateways/` has its own. A sync may be on its way for `sync_takes`, which `takes`
+    says in words. In `down_in_tiers` a gateway goes down while it updates. The other texts complete messages:
+
+    - `subject` is what has a state ("the service"), `reference` the field that refers to Key Vault;
+    - `not_offered` says what is missing where a sync is not supported, and what to do instead;
+    - `overdue` is where to look when a sync has changed nothing;
+    - `without_vault` is what becomes of a gateway that cannot read the vault, up to the day on which.
+    """
+
+    name: GatewayKind
+    sync_takes: timedelta
+    takes: str
+    subject: str
+    reference: str
+    not_offered: str
+    overdue: str
+    without_vault: str
+    down_in_tiers: frozenset[str] = frozenset()
 
 
 class Status(StrEnum):
@@ -263,7 +283,8 @@ class Binding:
     """A hostname of a gateway, tied to a certificate or not.
 
     `key_vault_id` is as ARM gave it; `reference` is what it means, None where it means nothing in this
-    cloud. `configured` is the thumbprint in ARM.
+    cloud. `configured` is the thumbprint in ARM. `no_endpoint` says why there is nowhere to connect to, where
+    that is so.
     """
 
     hostname: str
@@ -273,6 +294,7 @@ class Binding:
     configured: str | None
     identity_client_id: str | None
     endpoints: tuple[Endpoint, ...]
+    no_endpoint: str = "no address is known"
 
     @property
     def key(self) -> str:
@@ -290,14 +312,15 @@ class Gateway:
     """A thing that terminates TLS. `id` is its ARM id; compare `key`, ARM ids ignore case.
 
     Its tags may exclude it, pause its syncs, or put it in a later ring: rings are synced in their order.
-    `listed`: known from Resource Graph only, which may be minutes old. `as_of` is ARM's clock when the
-    service itself was read, None where it is known from a list. `advisory` is what Azure Advisor says about
-    its certificates, a report that no verdict rests on.
+    `listed`: known from a list only, which may be minutes old. `as_of` is ARM's clock when the gateway
+    itself was read, None where it is known from a list. `vault_error` is its own account of why it could not
+    read Key Vault the last time, None where it has none. `advisory` is what Azure Advisor says about its
+    certificates, a report that no verdict rests on.
     """
 
     id: str
     name: str
-    kind: GatewayKind
+    kind: Kind
     location: str
     state: str
     bindings: tuple[Binding, ...]
@@ -307,6 +330,7 @@ class Gateway:
     ring: int = 0
     listed: bool = False
     as_of: datetime | None = None
+    vault_error: str | None = None
     advisory: str | None = None
 
     @property
@@ -436,7 +460,8 @@ class LedgerRow:
 
     `wanted` maps certificate URL to version, `attempts` counts the syncs for them that may have started,
     the last at `asked_at`. The next may follow at `next_at`, a new version or force at once, but nothing
-    before `hold_until`, which an answer has asked for. `outcome` is of the last request, counted or not.
+    before `hold_until`, which an answer has asked for. Until `awaited_until` the last one may be on its way,
+    as long as the kind of gateway may take. `outcome` is of the last request, counted or not.
     `proven_at` is when these versions were first seen served everywhere. `last` maps a binding's key to its
     last verdict, `rotations` has the latest, newest last, and `outbox` what Application Insights has not
     accepted yet. `missing_since` is when the gateway vanished. `etag` is None for a row not yet stored.
@@ -448,6 +473,7 @@ class LedgerRow:
     asked_at: datetime | None = None
     next_at: datetime | None = None
     hold_until: datetime | None = None
+    awaited_until: datetime | None = None
     outcome: SyncOutcome | None = None
     operation_url: str | None = None
     claim_id: str = ""
@@ -465,10 +491,10 @@ class LedgerRow:
         return self.attempts > 0 and wanted is not None and wanted.version == expected.version
 
     def in_flight(self, now: datetime) -> bool:
-        """Whether the last sync may still be on its way: until the next attempt, 45 minutes at most."""
+        """Whether the last sync may still be on its way, and no next attempt is due."""
         if not self.asked_at or not self.next_at or (self.proven_at and self.proven_at >= self.asked_at):
             return False
-        return now < min(self.next_at, self.asked_at + SYNC_DURATION)
+        return now < min(self.next_at, self.awaited_until or self.next_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,6 @@ LONGEST_RETRY_AFTER = timedelta(hours=1)
 LONGEST_WAIT = DAILY + timedelta(hours=1)
 """A row that says to wait longer was not written by us, or by a clock that was wrong."""
 
-DEVELOPER = "Developer"
-
 VETOES = frozenset(
     {
         Reason.CERTIFICATE_DELETED,
@@ -130,19 +128,20 @@ def decide(
 
 
 def busy(case: _Case) -> tuple[Choice, str] | None:
-    """ARM is the lock: API Management would answer 409."""
+    """ARM is the lock: it would answer 409."""
     if not case.gateway.busy:
         return None
-    return Choice.BUSY, f"the service is {case.gateway.state}; a sync waits until that operation has ended."
+    state = f"{case.gateway.kind.subject} is {case.gateway.state}"
+    return Choice.BUSY, f"{state}; a sync waits until that operation has ended."
 
 
 def not_read(case: _Case) -> tuple[Choice, str] | None:
-    """Resource Graph lags: what it shows is good for finding a gateway, not for acting on it."""
+    """A list lags, Resource Graph's most of all: good for finding a gateway, not for acting on it."""
     if not case.gateway.listed:
         return None
     return (
         Choice.NOT_READ,
-        "known from Resource Graph only, whose answers may be minutes old; read itself at the next pass.",
+        "known from a list only, which may be minutes old; read itself at the next pass.",
     )
 
 
@@ -190,14 +189,14 @@ def ledger_unavailable(case: _Case) -> tuple[Choice, str] | None:
 
 
 def needs_window(case: _Case) -> tuple[Choice, str] | None:
-    """The Developer tier has one unit, and goes down while it updates."""
+    """A tier of one unit goes down while it updates."""
     brakes, now = case.brakes, case.run.now
     open_now = case.forced or brakes.developer_tier_open(now) or brakes.urgent_now(case.verdicts, now)
-    if case.gateway.tier != DEVELOPER or open_now:
+    if case.gateway.tier not in case.gateway.kind.down_in_tiers or open_now:
         return None
     return Choice.NEEDS_WINDOW, (
-        "the Developer tier goes down while it updates. Set ROTATION_DEVELOPER_TIER to a daily window or to"
-        " always, or force the sync by hand."
+        f"the {case.gateway.tier} tier goes down while it updates. Set ROTATION_DEVELOPER_TIER to a daily"
+        " window or to always, or force the sync by hand."
     )
 
 
@@ -261,6 +260,7 @@ def _claim(case: _Case) -> tuple[LedgerRow, LedgerRow]:
             asked_at=None,
             next_at=None,
             hold_until=None,
+            awaited_until=None,
             outcome=None,
             operation_url=None,
             proven_at=None,
@@ -272,6 +272,7 @@ def _claim(case: _Case) -> tuple[LedgerRow, LedgerRow]:
         attempts=fresh.attempts + 1,
         asked_at=run.now,
         next_at=run.now + attempt_gap(fresh.attempts + 1),
+        awaited_until=run.now + case.gateway.kind.sync_takes,
         outcome=SyncOutcome.ASKED,
         operation_url=None,
         claim_id=run.run_id,

@@ -2,7 +2,7 @@
 
     inventory -> select -> expected -> served -> judge -> plan -> act -> report
 
-Nothing here waits for API Management to finish: the next pass looks at what is served.
+Nothing here waits for a gateway to finish: the next pass looks at what is served.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from rotation.model import (
     Event,
     Evidence,
     Gateway,
+    GatewayKind,
     Inventory,
     LedgerRow,
     Mode,
@@ -144,9 +145,9 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the path needs of the outside, given once by `app`."""
+    """What the path needs of the outside, given once by `app`; `kinds` are the kinds of gateway turned on."""
 
-    gateways: Gateways
+    kinds: Mapping[GatewayKind, Gateways]
     certificates: CertificateStore
     ledger: Ledger
     probe: Probe
@@ -154,6 +155,10 @@ class World:
     limits: Limits
     brakes: Brakes = Brakes()  # noqa: RUF009 - frozen
     event_budget: timedelta = timedelta(seconds=15)
+
+    def of(self, gateway: Gateway) -> Gateways:
+        """The kind that a gateway is read and synced by."""
+        return self.kinds[gateway.kind.name]
 
     def budget(self, trigger: Trigger) -> timedelta:
         """What a pass may take, telling included: Event Grid and HTTP clients do not wait for long."""
@@ -205,7 +210,7 @@ async def reconcile(
     left to the next pass.
     """
     began, began_at, time_is = time.monotonic(), world.now(), _Time(world.budget(trigger))
-    inventory = await _discover(world.gateways, time_is)
+    inventory = await _discover(world.kinds, time_is)
     run = Pass(str(uuid.uuid4()), trigger, mode, scope, inventory.as_of or world.now(), overrides)
     work = _Work(world, run, time_is, began_at, asyncio.Semaphore(SYNCS_AT_ONCE))
     gateways: Sequence[Gateway] = select(inventory.gateways, scope)
@@ -258,12 +263,23 @@ async def deliver(ledger: Ledger, report: Report, tell: Callable[[Sequence[Event
     await _write_each(ledger, emptied)
 
 
-async def _discover(gateways: Gateways, time_is: _Time) -> Inventory:
-    try:
-        async with asyncio.timeout_at(time_is.at(LISTED_BY)):
-            return await gateways.discover()
-    except TimeoutError:
-        return Inventory((), ("The gateways were not listed in time; the next pass tries again.",), None)
+async def _discover(kinds: Mapping[GatewayKind, Gateways], time_is: _Time) -> Inventory:
+    """The gateways of all kinds: one that cannot be listed does not hide the others."""
+
+    async def one(name: GatewayKind, kind: Gateways) -> Inventory:
+        try:
+            async with asyncio.timeout_at(time_is.at(LISTED_BY)):
+                return await kind.discover()
+        except TimeoutError:
+            late = f"The gateways ({name}) were not listed in time; the next pass tries again."
+            return Inventory((), (late,), None)
+
+    seen = await asyncio.gather(*(one(*each) for each in kinds.items()))
+    return Inventory(
+        tuple(gateway for inventory in seen for gateway in inventory.gateways),
+        tuple(problem for inventory in seen for problem in inventory.problems),
+        max((inventory.as_of for inventory in seen if inventory.as_of), default=None),
+    )
 
 
 async def _read_ledger(
@@ -306,10 +322,10 @@ async def _read_gateways(
     ranked = sorted((rank, key) for key, rank in ranks.items() if rank is not None)[:MOST_GATEWAYS_READ]
     listed = {g.key: g for g in gateways}
     answers = await _read_each(
-        lambda key: work.world.gateways.read(listed[key]),
+        lambda key: work.world.of(listed[key]).read(listed[key]),
         (key for _, key in ranked),
         work.time_is.at(READ_BY),
-        otherwise=lambda key: f"{listed[key].name}: the service was not read in time.",
+        otherwise=lambda key: f"{listed[key].name}: it was not read in time.",
     )
     fresh = {key: answer for key, answer in answers.items() if isinstance(answer, Gateway)}
     problems = [answer for answer in answers.values() if isinstance(answer, str)]
@@ -329,18 +345,26 @@ async def _observe(
         for gateway in gateways
         for binding in gateway.bindings
     ]
-    asked = [rows[g.key] for g in gateways if g.key in rows and not g.busy]
-    operations = (row.operation_url for row in asked if row.operation_url and not row.proven_at)
+    operations = {
+        g.key: (world.of(g), url)
+        for g in gateways
+        if (row := rows.get(g.key)) and not g.busy and not row.proven_at and (url := row.operation_url)
+    }
+
+    async def error(key: str) -> str | None:
+        kind, url = operations[key]
+        return await kind.operation_error(url)
+
     observations, errors = await asyncio.gather(
         world.probe([e for each in evidence for e in each.binding.endpoints], within=time_is.left(PROBED_BY)),
-        _read_each(world.gateways.operation_error, operations, time_is.at(PROBED_BY), otherwise=_nothing),
+        _read_each(error, operations, time_is.at(PROBED_BY), otherwise=_nothing),
     )
     in_order = iter(observations)
     evidence = [
         replace(
             each,
             observations=tuple(islice(in_order, sum(e.connections for e in each.binding.endpoints))),
-            operation_error=errors.get((each.row and each.row.operation_url) or ""),
+            operation_error=errors.get(each.gateway.key),
         )
         for each in evidence
     ]
@@ -432,7 +456,7 @@ async def _act(work: _Work, decision: Decision) -> tuple[Decision, LedgerRow | N
         except LedgerUnavailableError as error:
             why = f"{name}: not synced, because the attempt could not be stored: {error}"
             return replace(decision, choice=Choice.LEDGER_UNAVAILABLE, message=why), None
-        answer = await _sync(world.gateways, decision.gateway, work.time_is)
+        answer = await _sync(world.of(decision.gateway), decision.gateway, work.time_is)
         message = f"{decision.message} Answer: {answer.outcome}, {answer.detail}."
         decision = replace(decision, answer=answer, message=message)
         settled = replace(settle(decision, stored, answer, work.answered_at()), outbox=stored.outbox)
@@ -446,10 +470,10 @@ async def _act(work: _Work, decision: Decision) -> tuple[Decision, LedgerRow | N
             return decision, stored
 
 
-async def _sync(gateways: Gateways, gateway: Gateway, time_is: _Time) -> SyncAnswer:
+async def _sync(kind: Gateways, gateway: Gateway, time_is: _Time) -> SyncAnswer:
     try:
         async with asyncio.timeout_at(time_is.at(ANSWERED_BY)):
-            return await gateways.sync(gateway)
+            return await kind.sync(gateway)
     except TimeoutError:
         return SyncAnswer(SyncOutcome.UNKNOWN, "no answer within the pass's time")
 

@@ -161,7 +161,7 @@ def _rotations(report: Report) -> list[dict[str, object]]:
         {
             "gateway": gateway.name,
             "gateway_id": gateway.id,
-            "gateway_kind": gateway.kind,
+            "gateway_kind": gateway.kind.name,
             **_rotation(rotation),
         }
         for gateway, rotation in newest_first[:MOST_ROTATIONS]
@@ -198,7 +198,7 @@ def _verdict(verdict: Verdict, now: datetime) -> dict[str, object]:
     return {
         "gateway": evidence.gateway.name,
         "gateway_id": evidence.gateway.id,
-        "gateway_kind": evidence.gateway.kind,
+        "gateway_kind": evidence.gateway.kind.name,
         "hostname": evidence.binding.hostname,
         "hostname_type": evidence.binding.hostname_type,
         "status": verdict.status,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rotation.brakes import Brakes
-from rotation.model import clean
+from rotation.model import GatewayKind, clean
 from rotation.verdict import Limits
 
 T = TypeVar("T")
@@ -101,6 +101,7 @@ class Settings:
     """
 
     enforce: bool
+    kinds: frozenset[GatewayKind]
     subscriptions: tuple[str, ...]
     cloud_name: str
     arm_url: str
@@ -129,6 +130,7 @@ class Settings:
         """What may be shown: everything but the Application Insights connection string."""
         return {
             "mode": "enforce" if self.enforce else "observe",
+            "kinds": sorted(self.kinds),
             "subscriptions": list(self.subscriptions),
             "cloud": self.cloud_name,
             "arm_url": self.arm_url,
@@ -168,6 +170,7 @@ def load(
     limits = Limits()
     settings = Settings(
         enforce=reader.take("MODE", False, _mode),  # noqa: FBT003 - the default of a value, not a flag
+        kinds=reader.take("KINDS", frozenset({GatewayKind.API_MANAGEMENT}), _kinds),
         subscriptions=reader.take("SUBSCRIPTIONS", (), _subscriptions, missing=NO_SCOPE),
         cloud_name=cloud_name,
         arm_url=reader.take("ARM_URL", cloud.arm_url, _https_origin),
@@ -273,6 +276,17 @@ def _mode(text: str) -> bool:
     if text.lower() not in {"observe", "enforce"}:
         raise ValueError("write observe (look and report) or enforce (also sync).")
     return text.lower() == "enforce"
+
+
+def _kinds(text: str) -> frozenset[GatewayKind]:
+    """The managed gateway of API Management is always among them."""
+    known = {kind.lower(): kind for kind in GatewayKind}
+    wrong = [item for item in _items(text) if item.lower() not in known]
+    if wrong:
+        raise ValueError(
+            f"{clean(wrong[0])!r} is no kind of gateway; write some of {', '.join(GatewayKind)}."
+        )
+    return frozenset({GatewayKind.API_MANAGEMENT, *(known[item.lower()] for item in _items(text))})
 
 
 def _cloud(text: str) -> str:

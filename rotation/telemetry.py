@@ -210,7 +210,7 @@ def _common(run: Pass) -> dict[str, str]:
 
 
 def _gateway(gateway: Gateway) -> dict[str, str]:
-    return {"gateway": gateway.name, "gateway_id": gateway.id, "gateway_kind": gateway.kind}
+    return {"gateway": gateway.name, "gateway_id": gateway.id, "gateway_kind": gateway.kind.name}
 
 
 def _attempt(decision: Decision) -> dict[str, float]:

@@ -13,6 +13,7 @@ from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
     Evidence,
+    Kind,
     ProbeFailure,
     Reason,
     ServedCertificate,
@@ -62,6 +63,11 @@ class _Case:
         """The expected version; every rule after `vault_unreadable` may rely on it."""
         assert isinstance(self.evidence.expected, CertificateVersion)
         return self.evidence.expected
+
+    @property
+    def kind(self) -> Kind:
+        """What the gateway's kind has to say."""
+        return self.evidence.gateway.kind
 
     @property
     def not_new(self) -> bool:
@@ -145,7 +151,7 @@ def not_from_key_vault(case: _Case) -> Finding | None:
 
 
 def pinned_version(case: _Case) -> Finding | None:
-    """API Management: a keyVaultId with a version is never updated, by itself or by sync."""
+    """A reference with a version is never updated, by the gateway itself or by a sync."""
     reference = case.evidence.binding.reference
     if not reference or reference.version is None:
         return None
@@ -153,7 +159,7 @@ def pinned_version(case: _Case) -> Finding | None:
         Status.BLOCKED,
         Reason.PINNED_VERSION,
         f"is pinned to version {reference.version} and will never follow a renewal."
-        f" Set its keyVaultId to {reference.certificate.secret_url}",
+        f" Set its {case.kind.reference} to {reference.certificate.secret_url}",
     )
 
 
@@ -226,7 +232,7 @@ def version_not_yet_valid(case: _Case) -> Finding | None:
 
 
 def version_unusable(case: _Case) -> Finding | None:
-    """API Management takes PKCS #12 only, and no client of today takes an RSA key below 2048 bits."""
+    """Gateways take PKCS #12 only, and no client of today takes an RSA key below 2048 bits."""
     key, content_type = case.expected.key, case.expected.content_type
     kind, _, size = key.partition(" ")
     if content_type not in {None, PKCS12}:
@@ -286,14 +292,14 @@ def partly_served(case: _Case) -> Finding | None:
 
 
 def service_updating(case: _Case) -> Finding | None:
-    """API Management is busy; what is served now says nothing about what it will serve."""
+    """The gateway is busy; what is served now says nothing about what it will serve."""
     gateway = case.evidence.gateway
     if not gateway.busy or not case.within_deadline:
         return None
     return Finding(
         Status.SYNCING,
         Reason.SERVICE_UPDATING,
-        f"the service is {gateway.state}; {_seen(case)}. It is looked at again at the next timer.",
+        f"{case.kind.subject} is {gateway.state}; {_seen(case)}. It is looked at again at the next timer.",
     )
 
 
@@ -308,7 +314,7 @@ def sync_in_flight(case: _Case) -> Finding | None:
     return Finding(
         Status.SYNCING,
         Reason.SYNC_IN_FLIGHT,
-        f"a sync was asked for {row.asked_at:%H:%M} UTC and takes 15 to 45 minutes; {_seen(case)}.",
+        f"a sync was asked for {row.asked_at:%H:%M} UTC and takes {case.kind.takes}; {_seen(case)}.",
     )
 
 
@@ -340,7 +346,7 @@ def issuer_changed(case: _Case) -> Finding | None:
 
 
 def sync_not_supported(case: _Case) -> Finding | None:
-    """The operation is in preview: not every tier and cloud offers it. There is no other one that is safe."""
+    """Not every tier and cloud offers the operation, and there is no other one that is safe."""
     row = case.evidence.row
     if not row or row.outcome is not SyncOutcome.NOT_SUPPORTED or not row.next_at or case.now >= row.next_at:
         return None
@@ -349,15 +355,16 @@ def sync_not_supported(case: _Case) -> Finding | None:
     return Finding(
         Status.BLOCKED,
         Reason.SYNC_NOT_SUPPORTED,
-        f"{_seen(case)}, and the service does not offer refreshHostnames. Select Sync certificates under"
-        " Custom domains in the portal; API Management follows by itself in 1-2 days. Tried again daily.",
+        f"{_seen(case)}, and {case.kind.not_offered} Tried again daily.",
     )
 
 
 def gateway_cannot_read_vault(case: _Case) -> Finding | None:
-    """The sync's operation ended saying so: the gateway lives on a cached certificate until that ends."""
+    """The sync's operation ended saying so, or the gateway does: it lives on what it has until that ends."""
     error = case.evidence.operation_error
-    if not error or "vault" not in error.lower() or not (case.old or case.configured_differs):
+    if not error or "vault" not in error.lower():
+        error = case.evidence.gateway.vault_error
+    if not error or not (case.old or case.configured_differs):
         return None
     ends = [leaf.not_after for leaf in case.old if leaf.not_after]
     until = f" on {_day(min(ends))}" if ends else " when the cached certificate ends"
@@ -365,7 +372,7 @@ def gateway_cannot_read_vault(case: _Case) -> Finding | None:
         Status.STALE,
         Reason.GATEWAY_CANNOT_READ_VAULT,
         f"the gateway's identity ({case.evidence.binding.identity}) could not read"
-        f" {case.expected.certificate} ({error}). It serves a cached certificate, and traffic stops{until}."
+        f" {case.expected.certificate} ({error}). {case.kind.without_vault}{until}."
         " Give that identity Key Vault Secrets User, and let it through the vault's firewall.",
     )
 
@@ -379,7 +386,7 @@ def stale(case: _Case) -> Finding | None:
         reason = Reason.SYNC_OVERDUE
         tail = (
             f" {row.attempts} sync(s) asked for, the last {row.asked_at:%Y-%m-%d %H:%M} UTC ({row.outcome}),"
-            " have not changed that. Check the portal's sync logs, and that the gateway's identity"
+            f" have not changed that. Check {case.kind.overdue}, and that the gateway's identity"
             f" ({case.evidence.binding.identity}) may read the secret (Key Vault Secrets User)."
         )
     else:
@@ -429,7 +436,7 @@ def not_observable(case: _Case) -> Finding | None:
     return Finding(
         Status.UNKNOWN,
         Reason.NOT_OBSERVABLE,
-        "has no endpoint to connect to (its gateway is disabled in every region, or has no address);"
+        f"has no endpoint to connect to ({case.evidence.binding.no_endpoint});"
         f" ARM has {case.evidence.binding.configured or 'nothing'} configured.",
     )
 

@@ -89,6 +89,7 @@ var deployerRules = [for (address, i) in deployerAddresses: {
 var defaultSettings = {
   ROTATION_ARM_URL: ''
   ROTATION_API_VERSION: ''
+  ROTATION_KINDS: ''
   ROTATION_CONNECT_TO: ''
   ROTATION_CA_BUNDLE: ''
   ROTATION_SCHEDULE: ''

@@ -220,6 +220,7 @@ _FIELDS: Mapping[str, _Kind] = {
     "asked_at": _PERHAPS,
     "next_at": _PERHAPS,
     "hold_until": _PERHAPS,
+    "awaited_until": _PERHAPS,
     "outcome": _or_none(_Kind(str, SyncOutcome)),
     "operation_url": _or_none(_TEXT),
     "claim_id": _TEXT,

@@ -10,12 +10,11 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rotation.clients.arm import Arm
-from rotation.clients.resource_graph import ResourceGraph, Rows
 from rotation.model import (
     Binding,
     Endpoint,
@@ -23,10 +22,30 @@ from rotation.model import (
     GatewayKind,
     Inventory,
     KeyVaultReference,
+    Kind,
     SyncAnswer,
     clean,
 )
 from rotation.verdict import connections_needed
+
+if TYPE_CHECKING:
+    from rotation.clients.arm import Arm
+    from rotation.clients.resource_graph import ResourceGraph
+
+KIND = Kind(
+    name=GatewayKind.API_MANAGEMENT,
+    sync_takes=timedelta(minutes=45),  # 15 to 45 minutes: Microsoft Japan PaaS support
+    takes="15 to 45 minutes",
+    subject="the service",
+    reference="keyVaultId",
+    not_offered=(
+        "the service does not offer refreshHostnames. Select Sync certificates under Custom domains in the"
+        " portal; API Management follows by itself in 1-2 days."
+    ),
+    overdue="the portal's sync logs",
+    without_vault="It serves a cached certificate, and traffic stops",
+    down_in_tiers=frozenset({"Developer"}),
+)
 
 _SERVICE_ID = re.compile(
     r"/subscriptions/(?P<subscription>[0-9a-f-]{36})/resourcegroups/(?P<group>[^/?#%\s]{1,90})"
@@ -62,7 +81,7 @@ class _Place:
 class ApiManagement:
     """Implements `reconcile.Gateways` for the services of the configured subscriptions."""
 
-    def __init__(self, arm: Arm, graph: ResourceGraph, vault_suffix: str, vaults: frozenset[str]) -> None:
+    def __init__(self, arm: "Arm", graph: "ResourceGraph", vault_suffix: str, vaults: frozenset[str]) -> None:
         self._arm = arm
         self._graph = graph
         self._vault_suffix = vault_suffix
@@ -79,13 +98,16 @@ class ApiManagement:
         found, advisories = await asyncio.gather(
             self._graph.api_management_services(), self._graph.failed_rotations()
         )
+        rows: Sequence[Mapping[str, Any]] = ()
+        graph_clock: datetime | None = None
         if isinstance(found, str):
             _log.warning("Resource Graph gave no services, so each subscription is listed: %s", found)
-            found = Rows((), None)
+        else:
+            rows, graph_clock = found.rows, found.as_of
         if isinstance(advisories, str):
             _log.info("Resource Graph gave no recommendations of Azure Advisor: %s", advisories)
             advisories = {}
-        complete, to_read, to_list = self._sort(found.rows)
+        complete, to_read, to_list = self._sort(rows)
         (bodies, problems, listed_at), answers = await asyncio.gather(
             self._arm.list_api_management_services(to_list), self._read_each(to_read)
         )
@@ -99,7 +121,7 @@ class ApiManagement:
                 gateways[gateway.key] = gateway
         problems += [answer for answer in answers if isinstance(answer, str)]
         gateways |= {answer.key: answer for answer in answers if isinstance(answer, Gateway)}
-        clocks = (found.as_of, listed_at, *(gateway.as_of for gateway in gateways.values()))
+        clocks = (graph_clock, listed_at, *(gateway.as_of for gateway in gateways.values()))
         return Inventory(
             tuple(replace(each, advisory=advisories.get(key)) for key, each in gateways.items()),
             tuple(problems),
@@ -192,7 +214,7 @@ def from_arm(body: Mapping[str, Any], vault_suffix: str, vaults: frozenset[str])
     return Gateway(
         id=resource_id,
         name=match["name"],
-        kind=GatewayKind.API_MANAGEMENT,
+        kind=KIND,
         location=clean(body.get("location", "")),
         state=clean(properties.get("provisioningState", "Unknown")),
         bindings=tuple(_binding(hostname, places, vault_suffix, vaults) for hostname in hostnames),
@@ -257,6 +279,7 @@ def _binding(
         configured=thumbprint if _THUMBPRINT.fullmatch(thumbprint) else None,
         identity_client_id=clean(hostname["identityClientId"]) if hostname.get("identityClientId") else None,
         endpoints=tuple(_endpoints(name, hostname_type, places, watched_only=key_vault_id is None)),
+        no_endpoint="its gateway is disabled in every region, or has no address",
     )
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from rotation import doctor
 from rotation.doctor import Answer, Level
-from rotation.model import Binding, CertificateId, Gateway, GatewayKind, KeyVaultReference
+from rotation.gateways.api_management import KIND
+from rotation.model import Binding, CertificateId, Gateway, KeyVaultReference
 from sandbox.world import EventType, Fault, Hostname, Server, Service, World
 from tests.cli.terminal import Ran, shell
 
@@ -135,7 +136,7 @@ def gateway(identity_client_id: str | None = None) -> Gateway:
     reference = KeyVaultReference(CertificateId(VAULT, "contoso-com"), None)
     binding = Binding("api.contoso.com", "Proxy", "", reference, None, identity_client_id, ())
     service = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ApiManagement/service/apim"
-    return Gateway(service, "apim", GatewayKind.API_MANAGEMENT, "", "Succeeded", (binding,))
+    return Gateway(service, "apim", KIND, "", "Succeeded", (binding,))
 
 
 def vault(**properties: object) -> dict[str, Any]:

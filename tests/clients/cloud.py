@@ -12,8 +12,8 @@ from rotation.clients.arm import Arm
 from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.key_vault import KeyVault
 from rotation.clients.resource_graph import ResourceGraph
-from rotation.gateways.api_management import ApiManagement
-from rotation.model import Gateway, GatewayKind, Inventory, SyncAnswer
+from rotation.gateways.api_management import KIND, ApiManagement
+from rotation.model import Gateway, Inventory, SyncAnswer
 from sandbox.azure import Azure
 from sandbox.world import Request, Server, Service
 
@@ -87,7 +87,7 @@ def sync(azure: Azure, service: Service, *, api_version: str = API_VERSION) -> S
 
 def gateway_of(service: Service) -> Gateway:
     """What is needed of a gateway to ask it for a sync."""
-    return Gateway(service.id, service.name, GatewayKind.API_MANAGEMENT, service.location, "Succeeded", ())
+    return Gateway(service.id, service.name, KIND, service.location, "Succeeded", ())
 
 
 def with_key_vault(azure: Azure, work: Callable[[KeyVault], Awaitable[T]]) -> T:

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from rotation.gateways.api_management import ApiManagement, from_arm
+from rotation.gateways.api_management import KIND, ApiManagement, from_arm
 from rotation.model import (
     CertificateId,
     Endpoint,
     Gateway,
-    GatewayKind,
     Inventory,
     KeyVaultReference,
 )
@@ -82,7 +81,7 @@ def test_a_service_is_read_whole(world: World, azure: Azure, certificate: Certif
 
     gateway = found(azure)
 
-    assert (ours.id, "apim-prod", GatewayKind.API_MANAGEMENT, "West Europe", "Succeeded") == (
+    assert (ours.id, "apim-prod", KIND, "West Europe", "Succeeded") == (
         gateway.id,
         gateway.name,
         gateway.kind,

@@ -49,6 +49,7 @@ FULL = LedgerRow(
     asked_at=WHEN,
     next_at=WHEN + timedelta(hours=2),
     hold_until=WHEN + timedelta(hours=2),
+    awaited_until=WHEN + timedelta(minutes=45),
     outcome=SyncOutcome.ACCEPTED,
     operation_url="https://management.azure.com/x?y=ü",
     claim_id="7f3e1c52",

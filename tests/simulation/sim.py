@@ -25,6 +25,7 @@ from rotation.model import (
     Endpoint,
     Event,
     Gateway,
+    GatewayKind,
     Inventory,
     LedgerRow,
     Mode,
@@ -604,7 +605,7 @@ def ports(worker: Worker) -> World:
     """What the path needs of the outside, for one worker."""
     sim = worker.sim
     return World(
-        gateways=SimGateways(worker),
+        kinds={GatewayKind.API_MANAGEMENT: SimGateways(worker)},
         certificates=SimVaults(worker),
         ledger=SimLedger(worker),
         probe=SimProbe(worker),

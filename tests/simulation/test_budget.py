@@ -14,6 +14,7 @@ from rotation.model import (
     CertificateVersion,
     Choice,
     Gateway,
+    GatewayKind,
     Inventory,
     LedgerRow,
     Mode,
@@ -109,10 +110,14 @@ BUDGETS = [(Trigger.EVENT, EVENT_PASS), (Trigger.TIMER, PASS_BUDGET)]
 def test_a_list_that_never_comes_is_a_problem(trigger: Trigger, budget: timedelta) -> None:
     """Proves that a hanging ARM is reported, and is not a fleet of none that is well."""
     sim, worker, world = stale()
-    report, took = look(sim, replace(world, gateways=DeafGateways(worker, "discover")), trigger)
+    report, took = look(
+        sim, replace(world, kinds={GatewayKind.API_MANAGEMENT: DeafGateways(worker, "discover")}), trigger
+    )
 
     assert took < budget
-    assert ("The gateways were not listed in time; the next pass tries again.",) == report.problems
+    assert (
+        "The gateways (ApiManagement) were not listed in time; the next pass tries again.",
+    ) == report.problems
 
 
 @pytest.mark.parametrize(("trigger", "budget"), BUDGETS)
@@ -143,7 +148,9 @@ def test_a_sync_that_is_never_answered_counts_and_the_rest_is_left(
 ) -> None:
     """Proves that four hanging requests do not keep a hundred others waiting beyond the budget."""
     sim, worker, world = stale(services=9)
-    report, took = look(sim, replace(world, gateways=DeafGateways(worker, "sync")), trigger)
+    report, took = look(
+        sim, replace(world, kinds={GatewayKind.API_MANAGEMENT: DeafGateways(worker, "sync")}), trigger
+    )
     outcomes = [d.answer.outcome for d in report.decisions if d.answer]
     choices = [d.choice for d in report.decisions]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from rotation.gateways.api_management import KIND
 from rotation.model import (
     Binding,
     CertificateId,
@@ -14,8 +15,8 @@ from rotation.model import (
     Endpoint,
     Evidence,
     Gateway,
-    GatewayKind,
     KeyVaultReference,
+    Kind,
     LedgerRow,
     Mode,
     Observation,
@@ -169,12 +170,13 @@ def gateway(
     excluded: bool = False,
     ring: int = 0,
     listed: bool = False,
+    kind: Kind = KIND,
 ) -> Gateway:
     """A service of API Management, idle."""
     return Gateway(
         id=resource_id,
         name=name,
-        kind=GatewayKind.API_MANAGEMENT,
+        kind=kind,
         location="West Europe",
         state=state,
         bindings=bindings or (binding(),),
@@ -205,6 +207,7 @@ def row(
         asked_at=None if asked is None else NOW + asked,
         next_at=None if due is None else NOW + due,
         hold_until=NOW + due if due and outcome and outcome.refused else None,
+        awaited_until=None if asked is None else NOW + asked + KIND.sync_takes,
         outcome=outcome,
         claim_id="the claim of an earlier run",
         forced_at=None if forced is None else NOW + forced,

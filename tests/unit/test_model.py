@@ -1,4 +1,4 @@
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -252,6 +252,8 @@ IN_FLIGHT: dict[str, tuple[LedgerRow, bool]] = {
     "at the next attempt is not": (row(asked=minutes(-30), due=timedelta(0)), False),
     "44 minutes of a longer wait are": (row(asked=minutes(-44), due=minutes(60)), True),
     "45 minutes of a longer wait are not": (row(asked=minutes(-45), due=minutes(60)), False),
+    "a row from before the app knew of kinds is": (replace(SYNCING, awaited_until=None), True),
+    "a minute after a kind that takes one is not": (replace(SYNCING, awaited_until=NOW), False),
     "proven is not": (row(asked=minutes(-10), due=minutes(20), proven=minutes(-1)), False),
     "refused at the first attempt is not": (row(attempts=0, due=minutes(5), outcome=SyncOutcome.BUSY), False),
     "refused at the second attempt the first may be": (

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotation.brakes import Brakes
+from rotation.model import GatewayKind
 from rotation.settings import (
     CLOUDS,
     CONNECTION_STRING,
@@ -53,6 +54,7 @@ def test_one_setting_is_enough() -> None:
     """Proves every default."""
     expected = Settings(
         enforce=False,
+        kinds=frozenset({GatewayKind.API_MANAGEMENT}),
         subscriptions=(GUID,),
         cloud_name="AzureCloud",
         arm_url="https://management.azure.com",
@@ -97,6 +99,12 @@ GOOD: dict[str, tuple[str, str, str, object]] = {
     "observe": ("MODE", "observe", "enforce", False),
     "enforce": ("MODE", "enforce", "enforce", True),
     "enforce in another case and with a space": ("MODE", "Enforce ", "enforce", True),
+    "the kind that is always there": (
+        "KINDS",
+        "apimanagement",
+        "kinds",
+        frozenset({GatewayKind.API_MANAGEMENT}),
+    ),
     "two subscriptions": ("SUBSCRIPTIONS", f"{GUID},{OTHER_GUID}", "subscriptions", (GUID, OTHER_GUID)),
     "subscriptions on lines": (
         "SUBSCRIPTIONS",
@@ -177,6 +185,7 @@ BAD = {
     "a window with an hour that no day has": ("DEVELOPER_TIER", "24:30-05:00", "write never, always"),
     "a mode that is no word of ours": ("MODE", "TRUE", "write observe (look and report) or enforce"),
     "a mode in two words": ("MODE", "enforce now", "write observe"),
+    "a kind that is none of ours": ("KINDS", "ApiManagement, FrontDoor", "'FrontDoor' is no kind of gateway"),
     "a closed cloud": (
         "CLOUD",
         "AzureGermanCloud",
@@ -418,6 +427,7 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
     assert isinstance(found, Settings)
     expected = {
         "mode": "enforce",
+        "kinds": ["ApiManagement"],
         "subscriptions": [GUID],
         "cloud": "AzureCloud",
         "arm_url": "https://management.azure.com",

@@ -599,10 +599,7 @@ MESSAGES = {
     ),
     "no endpoint says what ARM has": (
         evidence(of=NOWHERE),
-        (
-            "has no endpoint to connect to (its gateway is disabled in every region, or has no address);"
-            f" ARM has {NEW} configured."
-        ),
+        (f"has no endpoint to connect to (no address is known); ARM has {NEW} configured."),
     ),
     "no endpoint says so where ARM has nothing": (
         evidence(of=build.binding(configured=None, endpoints=())),
