@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+TOOLS := .venv-tools
 
 .DEFAULT_GOAL := demo
-.PHONY: demo sandbox test planted soak kills coverage mutants bench bench-quick lint types format lock clean
+.PHONY: demo sandbox test planted soak kills coverage mutants bench bench-quick package package-check audit lint types format lock clean
 
 $(VENV)/ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "$(PYTHON) is Python " + sys.version.split()[0] + ": 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.13)")'
@@ -19,7 +20,7 @@ demo: $(VENV)/ready
 sandbox: $(VENV)/ready
 	@$(RUN) -m sandbox
 
-TESTS ?= tests --ignore tests/simulation/test_planted.py
+TESTS ?= tests --ignore tests/simulation/test_planted.py --ignore tests/package
 test: $(VENV)/ready
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
@@ -50,6 +51,23 @@ bench-quick: $(VENV)/ready
 	$(RUN) -m bench.probe --quick
 	$(RUN) -m bench.dead --quick
 
+$(TOOLS)/ready: tools/requirements.txt
+	@echo "Setting up $(TOOLS), once …"
+	@$(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+package: $(TOOLS)/ready
+	@$(TOOLS)/bin/python -m tools.package --bill-of-materials $(TOOLS)/bin/cyclonedx-py $(if $(PACKAGE_PYTHON),--python $(PACKAGE_PYTHON)) $(PACKAGE_OPTIONS)
+
+package-check: package $(VENV)/ready
+	$(RUN) -m pytest tests/package
+
+audit: $(TOOLS)/ready $(VENV)/ready
+	PYTHONPATH=$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') $(TOOLS)/bin/deptry .
+	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt
+	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements-dev.txt
+
 lint: $(VENV)/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -68,4 +86,4 @@ lock: $(VENV)/ready
 	$(RUN) $(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """The pinned requirements against pyproject.toml, offline: what is deployed is what is written down."""
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -41,6 +42,7 @@ def pins(name: str) -> dict[str, Pin]:
     return found
 
 
+TOOLS = "tools/requirements.txt"
 FILES = {"requirements.txt": RUNTIME, "requirements-dev.txt": DEVELOPMENT}
 each_file = pytest.mark.parametrize(("name", "declared"), FILES.items(), ids=FILES)
 
@@ -68,7 +70,7 @@ def test_every_pin_is_within_what_pyproject_allows(name: str, declared: list[Req
     assert not outside
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, TOOLS])
 def test_every_pin_has_a_hash(name: str) -> None:
     """Proves that no package can be exchanged on its way."""
     found = pins(name)
@@ -90,7 +92,7 @@ def test_what_is_tested_is_what_is_deployed() -> None:
     assert not differing
 
 
-@pytest.mark.parametrize("name", [*FILES, "pyproject.toml"])
+@pytest.mark.parametrize("name", [*FILES, TOOLS, "pyproject.toml"])
 def test_no_index_and_no_registry_is_named(name: str) -> None:
     """Proves that anybody can install from their own mirror, and that no private host leaks."""
     text = (ROOT / name).read_text()
@@ -98,6 +100,28 @@ def test_no_index_and_no_registry_is_named(name: str) -> None:
     named = r"--(extra-)?index-url|--find-links|--trusted-host|^-[if]\b|://|\[\[tool\.uv\.index"
 
     assert not re.search(named, text, re.MULTILINE)
+
+
+MODULES = {
+    "azure-monitor-opentelemetry-exporter": "azure.monitor.opentelemetry.exporter",
+    "azure-functions": "azure.functions",
+    "opentelemetry-api": "opentelemetry.trace",
+    "opentelemetry-sdk": "opentelemetry.sdk",
+}
+"""What a package is imported as, where that is not its name with dots."""
+
+
+def test_every_package_that_is_deployed_is_imported() -> None:
+    """Proves that none is carried along; deptry (`make audit`) proves that none is missing."""
+    paths = [ROOT / "function_app.py", *(ROOT / "rotation").rglob("*.py")]
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    imported = {f"{node.module}." for node in nodes if isinstance(node, ast.ImportFrom)}
+    imported |= {f"{alias.name}." for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    wanted = {r.name: MODULES.get(r.name, r.name.replace("-", ".")) for r in RUNTIME}
+
+    assert [] == [
+        name for name, module in wanted.items() if not any(i.startswith(f"{module}.") for i in imported)
+    ]
 
 
 def test_the_runtime_of_the_host_is_not_deployed() -> None:

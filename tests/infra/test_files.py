@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from tests.infra.sources import INFRA, PROJECT, infra_python, text
+from tools.package import NAME
 
 MAIN = (INFRA / "main.bicep").read_text(encoding="utf-8")
 PARAMETERS = json.loads((INFRA / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
@@ -204,10 +205,14 @@ def test_ci_tests_every_python_that_the_project_promises() -> None:
     assert 'requires-python = ">=3.11"' in text("pyproject.toml")
 
 
-def test_the_package_is_what_the_app_needs_and_nothing_else() -> None:
-    """Proves that what is released is what .funcignore leaves."""
-    (packed,) = re.findall(r"HEAD (.*)$", text(".github/workflows/release.yml"), re.MULTILINE)
-    ignored = text(".funcignore").split()
+def test_a_release_is_the_package_of_make_checked_and_attested() -> None:
+    """Proves that what people deploy is what `make package` gives to everybody."""
+    steps = yaml(".github/workflows/release.yml")["jobs"]["release"]["steps"]
+    scripts = " ".join(step.get("run", "") for step in steps)
+    attested = {s["uses"].partition("@")[0]: s["with"] for s in steps if "attest" in s.get("uses", "")}
 
-    assert ["function_app.py", "host.json", "requirements.txt", "rotation"] == packed.split()
-    assert [] == [name for name in packed.split() if name in ignored or f"{name}/" in ignored]
+    assert "make package-check" in scripts
+    assert "make audit" in scripts
+    assert "dist/*" == attested["actions/attest-build-provenance"]["subject-path"]
+    assert f"dist/{NAME}.zip" == attested["actions/attest-sbom"]["subject-path"]
+    assert f"dist/{NAME}.cdx.json" == attested["actions/attest-sbom"]["sbom-path"]

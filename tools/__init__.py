@@ -1,0 +1,1 @@
+"""What is needed to release, and not to develop or to run."""
