@@ -66,7 +66,7 @@ def infra_python() -> str:
     for python in (named, str(PROJECT / ".venv-infra/bin/python"), sys.executable):
         if python and Path(python).is_file():
             done = subprocess.run(
-                [python, "-c", "import checkov, tree_sitter_bicep, yaml"],
+                [python, "-c", "import check_jsonschema, checkov, tree_sitter_powershell, yaml"],
                 capture_output=True,
                 check=False,
                 timeout=60,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.sources import INFRA, SCRIPTS, event_types, text
+from tests.infra.sources import INFRA, PROJECT, SCRIPTS, event_types, infra_python, text
 
 STAND_IN = Path(__file__).with_name("az_stand_in.py")
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
@@ -217,7 +217,18 @@ def test_both_shells_are_told_the_same(name: str) -> None:
     assert [] == [sentence for sentence in said if sentence not in windows]
 
 
-@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.sh")), ids=lambda path: path.name)
+SHELL_SCRIPTS = [*sorted(SCRIPTS.glob("*.sh")), PROJECT / ".ci/run"]
+POWERSHELL = """
+import sys
+from tree_sitter import Language, Parser
+import tree_sitter_powershell
+
+tree = Parser(Language(tree_sitter_powershell.language())).parse(sys.stdin.buffer.read())
+sys.exit(tree.root_node.has_error or tree.root_node.child_count == 0)
+"""
+
+
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)
 def test_a_script_is_one_that_its_shell_can_read(path: Path) -> None:
     """Proves the syntax, and that a checkout can run it."""
     shell = "bash" if "bash" in path.read_text().splitlines()[0] else "sh"
@@ -226,6 +237,25 @@ def test_a_script_is_one_that_its_shell_can_read(path: Path) -> None:
     assert (0, "") == (done.returncode, done.stderr)
     assert os.access(path, os.X_OK)
     assert shutil.which(shell)
+
+
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck_finds_nothing_in_a_script(path: Path) -> None:
+    """Proves that nothing in it is read otherwise than it was meant."""
+    shellcheck = Path(infra_python()).with_name("shellcheck")
+    done = subprocess.run([shellcheck, path], capture_output=True, text=True, check=False, timeout=30)
+
+    assert (0, "") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.ps1")), ids=lambda path: path.name)
+def test_a_powershell_script_can_be_read(path: Path) -> None:
+    """Proves the syntax by a grammar; where PowerShell itself is, the GitHub workflow asks its own parser."""
+    done = subprocess.run(
+        [infra_python(), "-c", POWERSHELL], input=path.read_bytes(), check=False, timeout=30
+    )
+
+    assert 0 == done.returncode
 
 
 def test_the_scripts_use_outputs_of_the_template() -> None:
