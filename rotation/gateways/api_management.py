@@ -15,13 +15,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rotation.gateways.bodies import mapping, reference, sequence, tagged, tags, thumbprint
 from rotation.model import (
     Binding,
     Endpoint,
     Gateway,
     GatewayKind,
     Inventory,
-    KeyVaultReference,
     Kind,
     SyncAnswer,
     clean,
@@ -52,15 +52,9 @@ _SERVICE_ID = re.compile(
     r"/providers/microsoft\.apimanagement/service/(?P<name>[a-z][a-z0-9-]{0,49})",
     re.IGNORECASE | re.ASCII,
 )
-_THUMBPRINT = re.compile(r"[0-9A-F]{40}")
 _ARM_HOSTNAME_TYPE_OF_GATEWAY = "Proxy"
 
 _log = logging.getLogger(__name__)
-
-TAG_EXCLUDE = "rotation-exclude"
-TAG_PAUSE = "rotation-pause"
-TAG_RING = "rotation-ring"
-LAST_RING = 9
 
 READS_AT_ONCE = 16
 """Of services whose rows lack something; where a subscription has more of them, one list shows them all."""
@@ -202,15 +196,12 @@ def from_arm(body: Mapping[str, Any], vault_suffix: str, vaults: frozenset[str])
     Raises:
         ValueError: it lacks what every service has.
     """
-    resource_id, properties = str(_mapping(body, "body").get("id", "")), body.get("properties")
+    resource_id, properties = str(mapping(body, "body").get("id", "")), body.get("properties")
     match = _SERVICE_ID.fullmatch(resource_id)
     if not match or not isinstance(properties, Mapping):
         raise ValueError(f"{clean(resource_id)!r} is no service of API Management with properties")
     places = _places(body, properties)
-    tags = {
-        str(k).lower(): str(v).strip().lower() for k, v in _mapping(body.get("tags") or {}, "tags").items()
-    }
-    hostnames = [_mapping(h, "hostname") for h in _list(properties, "hostnameConfigurations")]
+    hostnames = [mapping(h, "hostname") for h in sequence(properties, "hostnameConfigurations")]
     return Gateway(
         id=resource_id,
         name=match["name"],
@@ -218,10 +209,8 @@ def from_arm(body: Mapping[str, Any], vault_suffix: str, vaults: frozenset[str])
         location=clean(body.get("location", "")),
         state=clean(properties.get("provisioningState", "Unknown")),
         bindings=tuple(_binding(hostname, places, vault_suffix, vaults) for hostname in hostnames),
-        tier=clean(_mapping(body.get("sku") or {}, "sku").get("name", "")),
-        excluded=tags.get(TAG_EXCLUDE) == "true",
-        paused=tags.get(TAG_PAUSE) == "true",
-        ring=_ring(tags.get(TAG_RING, "0")),
+        tier=clean(mapping(body.get("sku") or {}, "sku").get("name", "")),
+        **tagged(tags(body)),
     )
 
 
@@ -252,14 +241,7 @@ def _shows_source(hostname: Mapping[str, Any]) -> bool:
     """Whether it is clear where a hostname's certificate comes from, and which it is."""
     if hostname.get("certificateSource") in {"BuiltIn", "Managed"}:
         return True
-    return bool(
-        hostname["keyVaultId"] and _THUMBPRINT.fullmatch(hostname["certificate"]["thumbprint"].upper())
-    )
-
-
-def _ring(text: str) -> int:
-    """A ring from 0 to 9; what is no such number is the last, because it was meant to wait."""
-    return int(text) if text in set("0123456789") else LAST_RING
+    return bool(hostname["keyVaultId"] and thumbprint(hostname["certificate"]["thumbprint"]))
 
 
 def _binding(
@@ -270,27 +252,16 @@ def _binding(
     hostname_type = clean(hostname.get("type", ""))
     key_vault_id = str(hostname.get("keyVaultId") or "") or None
     certificate = hostname.get("certificate")
-    thumbprint = str(certificate.get("thumbprint", "")).upper() if isinstance(certificate, Mapping) else ""
     return Binding(
         hostname=name,
         hostname_type=hostname_type,
         key_vault_id=clean(key_vault_id) if key_vault_id else None,
-        reference=_reference(key_vault_id, vault_suffix, vaults),
-        configured=thumbprint if _THUMBPRINT.fullmatch(thumbprint) else None,
+        reference=reference(key_vault_id, vault_suffix, vaults),
+        configured=thumbprint(certificate.get("thumbprint")) if isinstance(certificate, Mapping) else None,
         identity_client_id=clean(hostname["identityClientId"]) if hostname.get("identityClientId") else None,
         endpoints=tuple(_endpoints(name, hostname_type, places, watched_only=key_vault_id is None)),
         no_endpoint="its gateway is disabled in every region, or has no address",
     )
-
-
-def _reference(
-    key_vault_id: str | None, vault_suffix: str, vaults: frozenset[str]
-) -> KeyVaultReference | None:
-    try:
-        reference = KeyVaultReference.from_url(key_vault_id or "", vault_suffix)
-    except ValueError:
-        return None
-    return reference if not vaults or reference.certificate.vault_host in vaults else None
 
 
 def _endpoints(
@@ -316,7 +287,7 @@ def _places(body: Mapping[str, Any], properties: Mapping[str, Any]) -> tuple[_Pl
     internal = properties.get("virtualNetworkType") == "Internal"
     gateway_host = _host(properties, "gatewayUrl")
     main = {**properties, "location": body.get("location"), "sku": body.get("sku")}
-    others = [_mapping(place, "additional location") for place in _list(properties, "additionalLocations")]
+    others = [mapping(place, "additional location") for place in sequence(properties, "additionalLocations")]
     return (
         _place(main, internal=internal, otherwise=gateway_host),
         *(_place(place, internal=internal, otherwise=None) for place in others),
@@ -325,28 +296,15 @@ def _places(body: Mapping[str, Any], properties: Mapping[str, Any]) -> tuple[_Pl
 
 def _place(location: Mapping[str, Any], *, internal: bool, otherwise: str | None) -> _Place:
     """Where a region's gateway is: its regional host answers to custom names by SNI."""
-    addresses = _list(location, "privateIPAddresses" if internal else "publicIPAddresses")
+    addresses = sequence(location, "privateIPAddresses" if internal else "publicIPAddresses")
     host = _host(location, "gatewayRegionalUrl") or next(iter(addresses), None) or otherwise
-    capacity = _mapping(location.get("sku") or {}, "sku").get("capacity")
+    capacity = mapping(location.get("sku") or {}, "sku").get("capacity")
     units = capacity if isinstance(capacity, int) else 1
     return _Place(
         region=clean(location.get("location", "")),
         gateway_host=None if location.get("disableGateway") or not host else clean(host),
         connections=connections_needed(min(units, MOST_UNITS)),
     )
-
-
-def _mapping(value: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"its {what} is no object")  # noqa: TRY004 - a body of another shape, not a bug
-    return value
-
-
-def _list(body: Mapping[str, Any], name: str) -> Sequence[Any]:
-    value = body.get(name) or []
-    if not isinstance(value, list):
-        raise ValueError(f"its {name} is no list")  # noqa: TRY004 - a body of another shape, not a bug
-    return value
 
 
 def _host(body: Mapping[str, Any], name: str) -> str | None:
