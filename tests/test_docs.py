@@ -3,8 +3,10 @@
 import inspect
 import json
 import re
+import runpy
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -223,16 +225,65 @@ def test_every_name_that_the_architecture_walks_through_exists() -> None:
     assert {"Date"} == missing
 
 
+def anchors(path: Path) -> set[str]:
+    """What a page can be linked at: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_link_leads_somewhere() -> None:
-    """Relative links in the documents point to files that exist."""
-    broken = [
-        f"{path.name}: {target}"
-        for path in DOCUMENTS
-        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
-        if not (path.parent / target).exists()
-    ]
+    """Relative links in the documents point to files that exist, and to headings in them."""
+    broken = []
+    for path in DOCUMENTS:
+        for target, _, heading in (
+            link.partition("#") for link in re.findall(r"\]\(([^):]+)\)", path.read_text(encoding="utf-8"))
+        ):
+            place = path.parent / target if target else path
+            if not place.exists() or (heading and heading not in anchors(place)):
+                broken.append(f"{path.name}: {target}#{heading}")
 
     assert [] == broken
+
+
+def test_the_pictures_are_those_that_the_script_draws() -> None:
+    """Byte for byte: whoever changes one side has to run docs/images/draw.py."""
+    draw = runpy.run_path(str(PROJECT / "docs/images/draw.py"))
+    pictures = {path.name for path in (PROJECT / "docs/images").glob("*.svg")}
+
+    assert pictures == set(draw["PICTURES"])
+    assert [] == [
+        name for name, picture in draw["PICTURES"].items() if picture() != text(f"docs/images/{name}")
+    ]
+
+
+def test_the_picture_of_a_rotation_says_what_the_documents_say() -> None:
+    """Events in seconds, a look every five minutes, 15 to 45 minutes at API Management."""
+    draw = runpy.run_path(str(PROJECT / "docs/images/draw.py"))
+
+    assert {5} == {later - sooner for sooner, later in pairwise(draw["TICKS"])}
+    assert 15 <= draw["FIRST"] <= draw["LAST"] <= 45
+    assert draw["LAST"] <= draw["PROVEN"] < draw["LAST"] + 5
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    """Whoever comes by the README finds all of them; runbooks are found by the alerts."""
+    readme, alerts = text("README.md"), text("docs/alerts.md")
+    pages = [path.name for path in (PROJECT / "docs").glob("*.md")]
+    runbooks = [path.name for path in (PROJECT / "docs/runbooks").glob("*.md")]
+
+    assert [] == [name for name in pages if f"(docs/{name})" not in readme]
+    assert [] == [name for name in runbooks if f"(runbooks/{name})" not in alerts]
+
+
+def test_the_pictures_of_the_readme_are_made_by_the_tests_or_by_the_script() -> None:
+    """No picture that nobody can make again."""
+    shown = {Path(target).name for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text("README.md"))}
+    taken = text("tests/browser/test_pictures.py")
+    made = {name for name in shown if name.endswith(".svg") or f'"{name.removesuffix(".png")}"' in taken}
+    kept = {path.name for path in (PROJECT / "docs/images").iterdir() if path.suffix in {".svg", ".png"}}
+
+    assert shown == made
+    assert shown <= kept
 
 
 def test_the_figures_of_the_reliability_page_are_those_of_the_tests() -> None:

@@ -1,11 +1,6 @@
-"""docs/cli.md against the program."""
+"""docs/cli.md against the program; tests/test_commands.py runs the commands that it shows."""
 
 import re
-import shlex
-
-import pytest
-from typer.exceptions import TyperException
-from typer.main import get_command
 
 from rotation.cli.commands import app
 from rotation.cli.outcome import Exit
@@ -20,20 +15,6 @@ def rows(heading: str) -> list[str]:
     """The code in the first column of the table below a heading."""
     below = PAGE.split(heading, 1)[1].split("\n## ")[0]
     return re.findall(r"^\| `([^`]+)` \|", below, re.MULTILINE)
-
-
-@pytest.mark.parametrize("line", SHOWN)
-def test_a_command_that_is_shown_is_one(line: str) -> None:
-    """Every command, option and argument is accepted by the parser that runs them."""
-    program = get_command(app)
-    with program.make_context("apim-rotation", shlex.split(line)) as context:
-        rest = [*context._protected_args, *context.args]
-        name, command, arguments = program.resolve_command(context, rest)  # type: ignore[attr-defined]
-
-        assert command is not None
-        assert [] == command.make_context(name, list(arguments), parent=context).args
-        with pytest.raises(TyperException, match="o such option"):
-            command.make_context(name, [*arguments, "--nonsense"], parent=context)
 
 
 def test_every_command_is_described_and_has_an_answer_in_the_schema() -> None:
