@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from rotation.events import Envelope
-from rotation.model import Pause, clean
-from rotation.settings import Mistakes, event_queue, schedule, sign_in
+from rotation.registration import event_queue, schedule, sign_in
 
 if TYPE_CHECKING:
     from rotation.api import Problem
     from rotation.app import App
+    from rotation.events import Envelope
+    from rotation.model import Pause
+    from rotation.settings import Mistakes
 
 SIGN_IN = sign_in()
 """App Service Authentication then stands in front in place of keys, and `_enter` asks for a role."""
@@ -56,6 +57,7 @@ def _answered(
         from rotation.api import Problem
         from rotation.app import current
         from rotation.reconcile import LedgerUnavailableError
+        from rotation.settings import Mistakes
 
         trace_parent = context.trace_context.trace_parent
         if refusal := _refusal(req):
@@ -92,6 +94,7 @@ if EVENT_QUEUE:
     async def on_certificate_message(message: func.QueueMessage, context: func.Context) -> None:
         """The same through a queue, for an app without a public address that Event Grid could call."""
         from rotation import events
+        from rotation.model import clean
 
         try:
             event = events.from_message(message.get_body())
@@ -101,10 +104,11 @@ if EVENT_QUEUE:
         await _heed(event, event.id, context)
 
 
-async def _heed(event: Envelope, event_id: str, context: func.Context) -> None:
+async def _heed(event: "Envelope", event_id: str, context: func.Context) -> None:
     from rotation import events
     from rotation.app import current
-    from rotation.model import Mode, Scope, Trigger
+    from rotation.model import Mode, Scope, Trigger, clean
+    from rotation.settings import Mistakes
 
     rotation = current()
     if isinstance(rotation, Mistakes):
@@ -136,6 +140,7 @@ async def check_drift(timer: func.TimerRequest, context: func.Context) -> None:
     """Everything in scope: finds and mends what no event told, proves what was told."""
     from rotation.app import current
     from rotation.model import Mode, Scope, Trigger
+    from rotation.settings import Mistakes
 
     rotation = current()
     if isinstance(rotation, Mistakes):
@@ -152,7 +157,7 @@ async def check_drift(timer: func.TimerRequest, context: func.Context) -> None:
 async def resync(call: Call) -> "func.HttpResponse | Problem":
     """The same by hand: 202 with the report so far; what becomes of it is to be seen in /api/operations."""
     from rotation import api, report
-    from rotation.model import Scope, Trigger
+    from rotation.model import Scope, Trigger, clean
 
     req, rotation = call.req, call.rotation
     asked = api.read_resync(
@@ -233,6 +238,7 @@ async def page(req: func.HttpRequest, context: func.Context) -> func.HttpRespons
     """What /api/status tells, for people."""
     from rotation.app import current
     from rotation.reconcile import LedgerUnavailableError
+    from rotation.settings import Mistakes
     from rotation.web import page as web
 
     def refuse(status_code: HTTPStatus, sentences: tuple[str, ...]) -> func.HttpResponse:
@@ -275,6 +281,7 @@ async def gateway(call: Call) -> "func.HttpResponse | Problem":
     """All that is known of one gateway."""
     from rotation import report
     from rotation.api import Problem
+    from rotation.model import clean
 
     world, name = call.rotation.world, call.req.route_params["name"].lower()
     last = await world.ledger.last_report()
@@ -338,7 +345,7 @@ async def unknown(call: Call) -> "Problem":
     return api.unknown_place(call.req.method, path, json.loads(composition.openapi()))
 
 
-async def _set_pause(rotation: "App", wanted: Pause | None) -> func.HttpResponse:
+async def _set_pause(rotation: "App", wanted: "Pause | None") -> func.HttpResponse:
     from rotation import report
 
     await rotation.world.ledger.set_pause(wanted)
@@ -346,13 +353,13 @@ async def _set_pause(rotation: "App", wanted: Pause | None) -> func.HttpResponse
     return _json({"paused": report.pause_to_json(wanted)}, HTTPStatus.OK, {})
 
 
-async def _told(rotation: "App") -> tuple[Mapping[str, object] | None, Pause | None]:
+async def _told(rotation: "App") -> "tuple[Mapping[str, object] | None, Pause | None]":
     """What the ledger has for whoever asks: the last report over everything, and the kill switch."""
     ledger = rotation.world.ledger
     return await ledger.last_report(), await ledger.paused()
 
 
-def _view(rotation: "App", last: Mapping[str, object] | None, paused: Pause | None) -> dict[str, object]:
+def _view(rotation: "App", last: Mapping[str, object] | None, paused: "Pause | None") -> dict[str, object]:
     from rotation import report
 
     return {
@@ -402,6 +409,6 @@ def _operation_id(trace_parent: str | None) -> str:
     return "".join((trace_parent or "").split("-")[1:2])
 
 
-def _log_mistakes(mistakes: Mistakes) -> None:
+def _log_mistakes(mistakes: "Mistakes") -> None:
     for sentence in mistakes.sentences:
         _log.error("Nothing is done until the settings are mended: %s", sentence)

@@ -1,6 +1,6 @@
 """Environment in, frozen Settings out; every mistake is reported at once, with what to write instead.
 
-The only module that reads the environment. docs/settings.md describes every variable.
+With `registration` the only module that reads the environment. docs/settings.md describes every variable.
 """
 
 import os
@@ -15,17 +15,14 @@ from typing import TypeVar
 
 from rotation.brakes import Brakes
 from rotation.model import GatewayKind, clean
+from rotation.registration import DEFAULT_SCHEDULE, PREFIX, parse_queue, parse_schedule, parse_sign_in
 from rotation.verdict import Limits
 
 T = TypeVar("T")
 
-PREFIX = "ROTATION_"
 CONNECTION_STRING = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 AUTHENTICATION_STRING = "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"
-PLATFORM_SIGN_IN = "WEBSITE_AUTH_ENABLED"
-"""Set by App Service where its authentication is on, which then strips x-ms-client-principal from outside."""
 
-DEFAULT_SCHEDULE = "15 */5 * * * *"
 DEFAULT_LEDGER = str(Path(tempfile.gettempdir()) / "apim-cert-rotation.sqlite")
 DEFAULT_TABLE = "rotation"
 NO_SCOPE = (
@@ -36,11 +33,9 @@ REFRESH_HOSTNAMES_SINCE = "2025-03-01-preview"
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _API_VERSION = re.compile(r"20\d\d-\d\d-\d\d(-preview)?")
-_NCRONTAB_FIELD = re.compile(r"[0-9A-Za-z*,/-]+")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _VAULT = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-_QUEUE = re.compile(r"(?=[a-z0-9-]{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
 _NO_PATH = re.compile(r"[a-z][a-z0-9+.-]+:|:memory:|.*\.table\.|.*AccountKey=|.*[?&]sig=", re.IGNORECASE)
 _SECRET = re.compile(r"AccountKey=|SharedAccessSignature=|[?&]sig=", re.IGNORECASE)
@@ -178,7 +173,7 @@ def load(
         vaults=reader.take("VAULTS", frozenset(), lambda text: _vaults(text, cloud.vault_suffix)),
         connect_to=reader.take("CONNECT_TO", {}, _connect_to),
         ca_bundle=reader.take("CA_BUNDLE", None, _ca_bundle),
-        schedule=reader.take("SCHEDULE", DEFAULT_SCHEDULE, _schedule),
+        schedule=reader.take("SCHEDULE", DEFAULT_SCHEDULE, parse_schedule),
         limits=Limits(
             drift_after=reader.take("DRIFT_AFTER_MINUTES", limits.drift_after, _span("minutes", 15, 10080)),
             expires_soon=reader.take("EXPIRES_SOON_DAYS", limits.expires_soon, _span("days", 1, 365)),
@@ -189,31 +184,15 @@ def load(
         ),
         probe_timeout=reader.take("PROBE_TIMEOUT_SECONDS", timedelta(seconds=5), _span("seconds", 1, 10)),
         event_budget=reader.take("EVENT_BUDGET_SECONDS", timedelta(seconds=15), _span("seconds", 5, 19)),
-        event_queue=reader.take("EVENT_QUEUE", None, _queue),
+        event_queue=reader.take("EVENT_QUEUE", None, parse_queue),
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
         notices=reader.take("NOTICES", None, _topic),
-        sign_in=reader.take("SIGN_IN", False, reader.sign_in),  # noqa: FBT003 - the default of a value
+        sign_in=reader.take("SIGN_IN", False, lambda text: parse_sign_in(text, reader.environ)),  # noqa: FBT003 - the default of a value
         connection_string=reader.take_named(CONNECTION_STRING, None, _connection_string),
         insights_identity=reader.take_named(AUTHENTICATION_STRING, None, _insights_identity),
     )
     reader.refuse_unknown()
     return Mistakes(tuple(reader.mistakes)) if reader.mistakes else settings
-
-
-def schedule() -> str:
-    """The timer's NCRONTAB expression, needed to register it; a wrong one is reported by `load`."""
-    return _Reader(os.environ).take("SCHEDULE", DEFAULT_SCHEDULE, _schedule)
-
-
-def event_queue() -> str | None:
-    """The queue of events, needed to register its function; a wrong one is reported by `load`."""
-    return _Reader(os.environ).take("EVENT_QUEUE", None, _queue)
-
-
-def sign_in() -> bool:
-    """Whether people sign in, needed to register the functions; a wrong setting is reported by `load`."""
-    reader = _Reader(os.environ)
-    return reader.take("SIGN_IN", False, reader.sign_in)  # noqa: FBT003 - the default of a value
 
 
 def site() -> tuple[str | None, str | None]:
@@ -249,14 +228,6 @@ class _Reader:
             shown = "" if secret else f" is {clean(text)!r}"
             self.mistakes.append(f"{name}{shown}: {error}")
             return default
-
-    def sign_in(self, text: str) -> bool:
-        """Not on where the platform's authentication is off: anybody could then say who he is."""
-        if text.lower() not in {"on", "off"}:
-            raise ValueError("write on (Entra sign-in with app roles) or off (function keys).")
-        if text.lower() == "on" and self.environ.get(PLATFORM_SIGN_IN, "").lower() != "true":
-            raise ValueError("App Service Authentication is off; turn it on first, see docs/http-api.md.")
-        return text.lower() == "on"
 
     def refuse_unknown(self) -> None:
         """A variable with our prefix that we do not know is a typing mistake that would go unseen."""
@@ -399,23 +370,6 @@ def _insights_identity(text: str) -> Identity:
             "write Authorization=AAD, with ClientId=GUID; in front for a user-assigned identity."
         )
     return Identity(fields.get("clientid") or None)
-
-
-def _schedule(text: str) -> str:
-    fields = text.split()
-    if len(fields) != 6 or not all(map(_NCRONTAB_FIELD.fullmatch, fields)):
-        raise ValueError(
-            f"write an NCRONTAB expression of six fields, seconds first, like {DEFAULT_SCHEDULE!r}."
-        )
-    return text
-
-
-def _queue(text: str) -> str:
-    if not _QUEUE.fullmatch(text):
-        raise ValueError(
-            "write the name of a storage queue: 3 to 63 lower-case letters, digits and single hyphens."
-        )
-    return text
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rotation import model, plan, settings, verdict
+from rotation import model, plan, registration, settings, verdict
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
@@ -155,7 +155,7 @@ def test_the_attempts_in_the_documents_are_those_of_the_plan() -> None:
 def test_every_setting_is_documented_with_its_default() -> None:
     """docs/settings.md and settings.py know the same variables."""
     source = inspect.getsource(settings.load)
-    known = [settings.PREFIX + name for name in re.findall(r'take\(\s*"([A-Z_]+)"', source)]
+    known = [registration.PREFIX + name for name in re.findall(r'take\(\s*"([A-Z_]+)"', source)]
     rows = dict(re.findall(r"^\| `(ROTATION_\w+)` \| ([^|]+) \|", text("docs/settings.md"), re.MULTILINE))
 
     assert sorted(known) == sorted(rows)

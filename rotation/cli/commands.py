@@ -30,7 +30,8 @@ from rotation.model import (
     Status,
     Verdict,
 )
-from rotation.settings import NO_SCOPE, PREFIX, Mistakes, Settings, load
+from rotation.registration import PREFIX
+from rotation.settings import NO_SCOPE, Mistakes, Settings, load
 
 T = TypeVar("T")
 

@@ -10,16 +10,14 @@ from hypothesis import strategies as st
 
 from rotation.brakes import Brakes
 from rotation.model import GatewayKind
+from rotation.registration import PLATFORM_SIGN_IN, schedule, sign_in
 from rotation.settings import (
     CLOUDS,
     CONNECTION_STRING,
-    PLATFORM_SIGN_IN,
     Identity,
     Mistakes,
     Settings,
     load,
-    schedule,
-    sign_in,
 )
 from rotation.verdict import Limits
 
