@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from rotation.model import clean, shorten
+from rotation.plan import OVERRIDABLE
 from rotation.web import words
 from rotation.web.calendar import DAYS, draw
 from rotation.web.fleet import ATTENTION, PAGE_SIZE, WORDS, Fleet, Json, Query, object_name
@@ -147,6 +148,7 @@ def _template(name: str) -> Template:
         "openssl_command": openssl_command,
         "WORDS": WORDS,
         "ATTENTION": ATTENTION,
+        "OVERRIDABLE": OVERRIDABLE,
     }
     return environment.get_template(name)
 

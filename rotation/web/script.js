@@ -129,6 +129,7 @@
   const dialog = document.getElementById("resync");
   const body = document.getElementById("resync-body");
   const act = document.getElementById("resync-act");
+  const overridable = new Set(dialog?.dataset.overridable.split(" "));
   let gateway = null;
   let watch = 0;
 
@@ -159,11 +160,11 @@
     element("span", {}, `${met(verdict)} of ${count(total(verdict), "connection")} on ${short(verdict.expected)}, ${verdict.status}`),
   )));
 
-  const offer = (label, fields) => {
+  const offer = (label, whenChosen) => {
     act.hidden = !label;
     act.disabled = false;
     act.textContent = label ?? "";
-    act.onclick = fields ? () => resync(fields) : null;
+    act.onclick = whenChosen ?? null;
   };
 
   const TITLES = {
@@ -171,28 +172,56 @@
     NothingStale: "Dry run: nothing is stale, so a sync would change nothing.",
   };
   const COVERS = "A sync makes the gateway read all its certificates from Key Vault again. It takes 15 to 45 minutes.";
+  const OVERRIDES = "A sync past a block makes the gateway take what the block warns of. It is asked for once, and written to the log and to Application Insights with the names of the blocks.";
 
-  const dryRun = async () => {
+  // Blocks that a person may go past, each by its name, and what each says.
+  const blocksOf = (report) => Map.groupBy(
+    report.verdicts.filter((verdict) => verdict.status === "BLOCKED" && overridable.has(verdict.reason)),
+    (verdict) => verdict.reason,
+  );
+
+  const askPast = (blocks) => {
+    const choices = [...blocks].map(([reason, verdicts]) => element(
+      "div", { className: "block" },
+      element("label", {}, element("input", { type: "checkbox", value: reason }), element("b", {}, `Go past ${reason}`)),
+      ...verdicts.slice(0, 3).map((verdict) => paragraph(verdict.message, "facts")),
+      ...(verdicts.length > 3 ? [paragraph(`And ${count(verdicts.length - 3, "more hostname")}.`, "facts")] : []),
+    ));
+    const fields = element("fieldset", {}, element("legend", {}, "Blocked, so that nothing breaks"), ...choices);
+    const chosen = () => [...fields.querySelectorAll("input:checked")].map((box) => box.value);
+    fields.addEventListener("change", () => { act.disabled = !chosen().length; });
+    body.append(fields);
+    offer("Show what would happen", () => dryRun(chosen()));
+    act.disabled = true;
+  };
+
+  const dryRun = async (override = []) => {
     const opened = gateway;
+    if (override.length) document.getElementById("resync-close").focus(); // the button below goes away
     offer(null);
     show(paragraph("Dry run: looking by handshake, changing nothing…"));
     try {
-      const report = await post({ dry_run: true });
+      const report = await post({ dry_run: true, override });
       if (gateway !== opened) return;
       const decision = report.decisions[0];
       const choice = decision?.choice;
+      const blocks = override.length ? new Map() : blocksOf(report);
       const underWay = choice === "NothingStale" && report.verdicts.some((verdict) => verdict.status === "SYNCING");
-      const title = underWay ? "Dry run: a change is under way already, so none is started." : TITLES[choice];
+      const title = underWay ? "Dry run: a change is under way already, so none is started."
+        : override.length && choice === "ObserveOnly" ? `Dry run: a sync would be sent, past ${override.join(" and ")}. Nothing has been sent yet.`
+        : blocks.size && choice !== "ObserveOnly" ? "Dry run: no sync would be sent, because a block holds it."
+        : TITLES[choice];
       show(
         element("p", {}, element("b", {}, title ?? "Dry run: no sync would be sent now.")),
         ...(title ? [] : [paragraph(decision?.message ?? "", "answer wrong")]),
         list(report),
       );
       if (underWay) return follow(report);
-      body.append(paragraph(COVERS, "facts"));
+      body.append(paragraph(override.length ? `${COVERS} ${OVERRIDES}` : COVERS, "facts"));
       if (dialog.dataset.observes === "yes") body.append(paragraph("The app is in observe mode: it looks and tells, and will not sync.", "answer"));
-      else if (choice === "ObserveOnly") offer("Sync now", {});
-      else if (choice === "NothingStale" && covered(report).length) offer("Sync all the same", { force: true });
+      else if (choice === "ObserveOnly") offer(override.length ? `Sync past ${override.join(" and ")}` : "Sync now", () => resync({ override }));
+      else if (blocks.size) askPast(blocks);
+      else if (choice === "NothingStale" && covered(report).length) offer("Sync all the same", () => resync({ force: true }));
     } catch (error) {
       show(paragraph(`The dry run failed. ${error.message}`, "answer wrong"));
     }
@@ -229,7 +258,7 @@
       const verdicts = covered(report);
       const all = verdicts.reduce((sum, verdict) => sum + total(verdict), 0);
       const good = verdicts.reduce((sum, verdict) => sum + met(verdict), 0);
-      const done = verdicts.length > 0 && verdicts.every((verdict) => verdict.status === "IN_SYNC");
+      const done = verdicts.length > 0 && good === all;
       bar.max = all || 1;
       bar.value = good;
       body.querySelector("ul").replaceWith(list(report));

@@ -1,5 +1,6 @@
 """What the page does: it watches a rotation in the sandbox's world, and starts one by its button."""
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import pytest
 
 from sandbox.demo import contoso
 from sandbox.stage import Stage
-from sandbox.world import Hostname, World
+from sandbox.world import Hostname, Service, World
 from tests.browser.conftest import Visitor, complaints_of_axe, expect, look_again
 
 if TYPE_CHECKING:
@@ -122,6 +123,62 @@ def test_a_resync_of_what_is_in_sync_is_offered_as_what_it_is(visitor: Visitor) 
         expect(dialog).to_contain_text("No sync was started.")
         expect(dialog).to_contain_text("possible again")
         assert 1 == len(service.syncs)
+
+
+def lost_a_name() -> Service:
+    """The newest version covers the gateway's hostname, and not the other name that the served one has."""
+    world = World()
+    certificate = world.add_vault("kv-contoso").add_certificate(
+        "contoso-com", ["api.contoso.com", "shop.contoso.com"]
+    )
+    hostnames = (Hostname("api.contoso.com", certificate=certificate),)
+    service = world.add_service("apim-contoso", regions={"West Europe": 1}, hostnames=hostnames)
+    certificate.renew(names=["api.contoso.com"], announce=False)
+    return service
+
+
+def test_a_block_is_gone_past_by_its_name_after_a_dry_run_of_that(visitor: Visitor) -> None:
+    """Two looks and a choice before anything is sent; what was gone past is in Application Insights."""
+    service = lost_a_name()
+    with Stage(service.world, schema=None) as stage:
+        stage.tick()
+        page = visitor.visit(stage)
+        page.get_by_role("button", name="Resync…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("no sync would be sent, because a block holds it")
+        expect(dialog).to_contain_text("shop.contoso.com")
+        show = dialog.get_by_role("button", name="Show what would happen")
+        expect(show).to_be_disabled()
+        found = complaints_of_axe(page) if os.environ.get("AXE") else []
+
+        dialog.get_by_role("checkbox", name="Go past NamesLost").press("Space")
+        show.press("Enter")
+        expect(dialog).to_contain_text("a sync would be sent, past NamesLost. Nothing has been sent yet.")
+        expect(dialog.get_by_role("button", name="Close")).to_be_focused()
+        assert [] == service.syncs
+
+        dialog.get_by_role("button", name="Sync past NamesLost").click()
+        expect(dialog).to_contain_text("The sync was accepted.")
+        assert 1 == len(service.syncs)
+        service.world.clock.advance(timedelta(minutes=45))
+        page.clock.run_for(WATCH)
+        expect(dialog).to_contain_text("Every connection meets the expected certificate.")
+        (asked,) = service.world.custom_events("SyncRequested")
+        assert ("NamesLost", "hand") == (asked.properties["overrides"], asked.properties["trigger"])
+        assert [] == found
+
+
+def test_what_nobody_may_go_past_is_not_offered(visitor: Visitor) -> None:
+    """A disabled version: a sync would fail, so there is nothing to choose."""
+    service = contoso()
+    with Stage(service.world, schema=None) as stage:
+        stage.tick()
+        service.world.vaults["kv-contoso"].certificates["contoso-com"].disable()
+        page = visitor.visit(stage)
+        page.get_by_role("button", name="Resync…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Dry run:")
+        expect(dialog.get_by_role("checkbox")).to_have_count(0)
 
 
 def test_axe_has_nothing_serious_to_say_about_the_dialog(visitor: Visitor) -> None:

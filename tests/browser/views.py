@@ -154,10 +154,11 @@ def view(
     expires_soon_days: int = 30,
 ) -> Json:
     """What GET /api/status answers."""
+    rotations = list(rotations)
     return {
         "settings": {"mode": mode, "expires_soon_days": expires_soon_days},
         "paused": paused,
-        "rotations": list(rotations),
+        "rotations": rotations,
         "report": {
             "run_id": "run",
             "trigger": "timer",
@@ -169,7 +170,7 @@ def view(
             "counts": {},
             "problems": list(problems),
             "decisions": list(decisions),
-            "rotations": list(rotations),
+            "rotations": rotations,
             "verdicts": list(verdicts),
         },
     }
