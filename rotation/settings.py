@@ -76,6 +76,13 @@ CLOUDS: Mapping[str, Cloud] = {
     ),
 }
 
+_INSIGHTS: Mapping[str, tuple[str, ...]] = {
+    "AzureCloud": (".applicationinsights.azure.com", ".visualstudio.com"),
+    "AzureUSGovernment": (".applicationinsights.us", ".applicationinsights.azure.us"),
+    "AzureChinaCloud": (".applicationinsights.azure.cn",),
+}
+"""Where Application Insights takes telemetry in each cloud; a proxy of one's own is in none."""
+
 Address = tuple[str, int]
 
 
@@ -188,7 +195,9 @@ def load(
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
         notices=reader.take("NOTICES", None, _topic),
         sign_in=reader.take("SIGN_IN", False, lambda text: parse_sign_in(text, reader.environ)),  # noqa: FBT003 - the default of a value
-        connection_string=reader.take_named(CONNECTION_STRING, None, _connection_string),
+        connection_string=reader.take_named(
+            CONNECTION_STRING, None, lambda text: _connection_string(text, cloud_name)
+        ),
         insights_identity=reader.take_named(AUTHENTICATION_STRING, None, _insights_identity),
     )
     reader.refuse_unknown()
@@ -354,10 +363,17 @@ def _topic(text: str) -> str:
     return f"{origin}/api/events"
 
 
-def _connection_string(text: str) -> str:
+def _connection_string(text: str, cloud_name: str) -> str:
     fields = dict(part.partition("=")[::2] for part in text.split(";"))
     if not _GUID.fullmatch(fields.get("InstrumentationKey", "").lower()) or "IngestionEndpoint" not in fields:
         raise ValueError("copy it from the resource: InstrumentationKey=GUID;IngestionEndpoint=https://…")
+    host = fields["IngestionEndpoint"].removeprefix("https://").partition("/")[0].lower()
+    theirs = next((name for name, domains in _INSIGHTS.items() if host.endswith(domains)), cloud_name)
+    if theirs != cloud_name:
+        raise ValueError(
+            f"its endpoint is in {theirs}, but the app is in {cloud_name}: no token of one cloud is taken by"
+            " the other. Use a resource of the same cloud, or set ROTATION_CLOUD."
+        )
     return text
 
 

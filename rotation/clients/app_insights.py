@@ -10,16 +10,19 @@ import json
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from rotation.model import Event
 from rotation.settings import Identity
 from rotation.telemetry import Availability
 
 if TYPE_CHECKING:
+    from azure.core.pipeline import PipelineResponse
     from azure.monitor.opentelemetry.exporter import AzureMonitorLogExporter
 
 RESULTS_PER_WRITE = 500
+LONGEST_WAIT = timedelta(seconds=2)
 SCOPE = "rotation"
 
 Result = Event | Availability
@@ -89,6 +92,7 @@ class AppInsights:
                 read_timeout=5,
                 timeout=5,
                 retry_total=1,
+                raw_response_hook=_refuse_to_wait,
                 disable_offline_storage=True,
                 max_envelopes_per_second=0,  # its limiter drops what is over and still reports success
             )
@@ -101,6 +105,15 @@ class AppInsights:
             self._exporter.shutdown()
 
 
+def _refuse_to_wait(response: "PipelineResponse[Any, Any]") -> None:
+    """Raise before the SDK sleeps for as long as a Retry-After says; the exporter then reports a failure."""
+    from rotation.clients.arm import retry_after
+
+    wait = retry_after(response.http_response.headers)
+    if wait and wait > LONGEST_WAIT:
+        raise TimeoutError(f"throttled for {wait.total_seconds():.0f} seconds")
+
+
 def _event(event: Event) -> dict[str, str]:
     return {
         **event.properties,
@@ -110,13 +123,14 @@ def _event(event: Event) -> dict[str, str]:
 
 
 def _availability(result: Availability) -> dict[str, str | bool]:
-    minutes, seconds = divmod(result.seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
+    seconds, ticks = divmod(int(result.seconds * 10_000_000), 10_000_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
     return {
         **result.properties,
         "microsoft.availability.id": uuid.uuid4().hex,
         "microsoft.availability.name": result.name,
-        "microsoft.availability.duration": f"0.{hours % 24:02}:{minutes:02}:{seconds:010.7f}",
+        "microsoft.availability.duration": f"0.{hours % 24:02}:{minutes:02}:{seconds:02}.{ticks:07}",
         "microsoft.availability.success": result.success,
         "microsoft.availability.runLocation": result.location,
         "microsoft.availability.message": result.message,

@@ -2,7 +2,9 @@ import asyncio
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from rotation.clients.app_insights import AppInsights
 from rotation.model import Event
 from rotation.settings import Identity
+from rotation.telemetry import Availability
 from sandbox.azure import Azure
 from sandbox.world import CustomEvent, Fault, Server
 from tests.clients import farm
@@ -47,7 +50,9 @@ def connection_string(url: str) -> str:
     return f"InstrumentationKey={key};IngestionEndpoint={url};LiveEndpoint={url}"
 
 
-def write(azure: Azure, events: Sequence[Event], trace_parent: str | None = None, url: str = "") -> bool:
+def write(
+    azure: Azure, events: Sequence[Event | Availability], trace_parent: str | None = None, url: str = ""
+) -> bool:
     """Write to the sandbox and say whether all was accepted."""
     string = connection_string(url or azure.ingestion_url)
     insights = AppInsights(string, str(azure.ca_file), Identity(client_id=None))
@@ -108,6 +113,64 @@ def test_a_malformed_parent_does_no_harm(azure: Azure, trace_parent: str | None)
     [envelope] = azure.world.telemetry
     assert TRACE not in str(envelope["tags"])
     assert 1 == len(azure.world.custom_events(EVENT.name))
+
+
+RESULT = Availability(
+    name="bücher.contoso.com @ apim-prod",
+    location="West Europe",
+    success=False,
+    message="It said \"no\";\nthen: 'yes'.",
+    seconds=0.25,
+    properties={"gateway": "apim-prod", "reason": "ServesOldVersion"},
+)
+
+
+def test_an_availability_result_is_one(azure: Azure) -> None:
+    """It arrives as what the Availability blade reads, and not as a trace, joined to the invocation."""
+    assert write(azure, [RESULT, EVENT], PARENT)
+
+    envelope, event = azure.world.telemetry
+    data = envelope["data"]["baseData"]
+    assert ("Microsoft.ApplicationInsights.Availability", "AvailabilityData", TRACE) == (
+        envelope["name"],
+        envelope["data"]["baseType"],
+        envelope["tags"]["ai.operation.id"],
+    )
+    assert {
+        "ver": 2,
+        "id": data["id"],
+        "name": RESULT.name,
+        "duration": "0.00:00:00.2500000",
+        "success": False,
+        "runLocation": RESULT.location,
+        "message": RESULT.message,
+        "properties": {**RESULT.properties, "logger_name": "rotation"},
+    } == {name: value for name, value in data.items() if value != {}}
+    assert "EventData" == event["data"]["baseType"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0, "0.00:00:00.0000000"),
+        (1.5, "0.00:00:01.5000000"),
+        (59.99999999, "0.00:00:59.9999999"),
+        (60.0, "0.00:01:00.0000000"),
+        (3661.25, "0.01:01:01.2500000"),
+    ],
+)
+def test_the_duration_of_a_result_is_a_span(azure: Azure, seconds: float, expected: str) -> None:
+    """The exporter passes it through as given, and Application Insights would drop what is no span."""
+    assert write(azure, [replace(RESULT, seconds=seconds)])
+
+    assert expected == azure.world.telemetry[0]["data"]["baseData"]["duration"]
+
+
+def test_a_result_has_an_id_of_its_own(azure: Azure) -> None:
+    """Two results of a hostname are two."""
+    assert write(azure, [RESULT, RESULT])
+
+    assert 2 == len({envelope["data"]["baseData"]["id"] for envelope in azure.world.telemetry})
 
 
 def test_no_events_are_no_request(azure: Azure) -> None:
@@ -177,13 +240,36 @@ def test_what_is_not_accepted_is_false(azure: Azure, fault: dict[str, Any]) -> N
     assert 1 <= len(requests(azure, Server.INGESTION)) <= 4
 
 
-def test_a_passing_fault_is_outlived(azure: Azure) -> None:
-    """One retry is enough for a hiccup."""
-    azure.world.faults.append(Fault(Server.INGESTION, "track", status=503))
+@pytest.mark.parametrize(("status", "headers"), [(500, {}), (503, {}), (429, {"Retry-After": "1"})])
+def test_a_passing_fault_is_outlived(azure: Azure, status: int, headers: dict[str, str]) -> None:
+    """One retry is enough for a hiccup, after the wait that was asked for, and nothing arrives twice."""
+    azure.world.faults.append(Fault(Server.INGESTION, "track", status=status, headers=headers))
 
-    assert write(azure, [EVENT])
+    assert write(azure, [EVENT, RESULT])
 
-    assert [503, 200] == tracked(azure)
+    assert [status, 200] == tracked(azure)
+    assert 2 == len(azure.world.telemetry)
+
+
+def test_silence_is_false_in_bounded_time(azure: Azure) -> None:
+    """The exporter's own patience would be five minutes a try."""
+    azure.world.faults.append(Fault(Server.INGESTION, hang=True, times=None))
+    began = time.monotonic()
+
+    assert not write(azure, [EVENT])
+
+    assert time.monotonic() - began < 12
+
+
+def test_a_long_wait_asked_for_is_not_waited_out(azure: Azure) -> None:
+    """Throttled for a quarter of an hour, the worker would be gone before: the events go another way."""
+    fault = Fault(Server.INGESTION, "track", status=429, headers={"Retry-After": "900"}, times=None)
+    azure.world.faults.append(fault)
+    began = time.monotonic()
+
+    assert not write(azure, [EVENT])
+
+    assert time.monotonic() - began < 12
 
 
 def test_one_refused_part_is_enough_for_false(azure: Azure) -> None:

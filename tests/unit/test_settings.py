@@ -340,6 +340,31 @@ def test_the_connection_string_is_read() -> None:
     assert expected == actual
 
 
+PLACES = {
+    "https://westeurope-5.in.applicationinsights.azure.com/": "AzureCloud",
+    "https://dc.services.visualstudio.com": "AzureCloud",
+    "https://usgovvirginia-0.in.applicationinsights.azure.us/": "AzureUSGovernment",
+    "https://dc.applicationinsights.us": "AzureUSGovernment",
+    "https://chinanorth3-0.in.applicationinsights.azure.cn/": "AzureChinaCloud",
+    "https://telemetry.contoso.com/": None,
+}
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize(("endpoint", "home"), PLACES.items(), ids=PLACES)
+def test_telemetry_goes_to_the_cloud_of_the_app(cloud: str, endpoint: str, home: str | None) -> None:
+    """Proves that results which would be refused for ever are noticed at once; a proxy may be anywhere."""
+    text = f"InstrumentationKey={SECRET};IngestionEndpoint={endpoint}"
+    found = load({**environ(), CONNECTION_STRING: text, "ROTATION_CLOUD": cloud})
+
+    if home in {None, cloud}:
+        assert isinstance(found, Settings)
+    else:
+        assert isinstance(found, Mistakes)
+        assert f"is in {home}, but the app is in {cloud}" in found.sentences[0]
+        assert SECRET not in repr(found)
+
+
 WRONG_STRINGS = {
     "no key": "IngestionEndpoint=https://x.example/",
     "no endpoint": f"InstrumentationKey={SECRET}",
