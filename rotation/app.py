@@ -152,6 +152,19 @@ def build(settings: Settings) -> App:
     kinds: dict[GatewayKind, Gateways] = {
         GatewayKind.API_MANAGEMENT: ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults)
     }
+    if GatewayKind.SELF_HOSTED in settings.kinds:
+        from rotation.clients.arm_entities import ArmEntities
+        from rotation.gateways.self_hosted import SelfHosted
+
+        kinds[GatewayKind.SELF_HOSTED] = SelfHosted(
+            arm,
+            ArmEntities(arm),
+            graph,
+            vault_suffix=settings.cloud.vault_suffix,
+            vaults=settings.vaults,
+            addresses=settings.self_hosted,
+            expires_soon=settings.limits.expires_soon,
+        )
     world = World(
         kinds=kinds,
         certificates=KeyVault(credential, shared),

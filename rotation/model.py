@@ -11,7 +11,11 @@ from urllib.parse import urlsplit
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _VAULT_NAME = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
 _OBJECT_NAME = re.compile(r"[0-9a-z-]{1,127}")
+_ADDRESS = re.compile(r"([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::(\d{1,5}))?(?:\*(\d{1,3}))?", re.ASCII)
 _OBJECT_VERSION = re.compile(r"[0-9a-z]{1,64}")
+
+MOST_REPLICAS = 64
+"""Behind one address; the number decides how often we connect."""
 
 IDLE_STATES = frozenset({"succeeded", "ready", "failed"})
 """provisioningState values in which ARM accepts a new operation; it is an open string."""
@@ -47,6 +51,7 @@ class GatewayKind(StrEnum):
     """The names of the kinds of gateway, as settings, reports and telemetry have them."""
 
     API_MANAGEMENT = "ApiManagement"
+    SELF_HOSTED = "SelfHostedGateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,9 @@ class Kind:
     - `not_offered` says what is missing where a sync is not supported, and what to do instead;
     - `overdue` is where to look when a sync has changed nothing;
     - `without_vault` is what becomes of a gateway that cannot read the vault, up to the day on which.
+
+    Where ARM is told, and the gateway then fetches by itself what ARM has configured, it does so within
+    `fetches_within`; `not_fetching` says what to check where it has not.
     """
 
     name: GatewayKind
@@ -71,6 +79,8 @@ class Kind:
     overdue: str
     without_vault: str
     down_in_tiers: frozenset[str] = frozenset()
+    fetches_within: timedelta | None = None
+    not_fetching: str = ""
 
 
 class Status(StrEnum):
@@ -92,6 +102,7 @@ class Reason(StrEnum):
     SERVICE_UPDATING = "ServiceUpdating"
     SYNC_IN_FLIGHT = "SyncInFlight"
     PARTLY_SERVED = "PartlyServed"
+    GATEWAY_NOT_POLLING = "GatewayNotPolling"
     SERVES_OLD_VERSION = "ServesOldVersion"
     SYNC_OVERDUE = "SyncOverdue"
     PINNED_VERSION = "PinnedVersion"
@@ -229,6 +240,31 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """Where a gateway listens; `replicas` of it share the address behind a load balancer."""
+
+    host: str
+    port: int = 443
+    replicas: int = 1
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read `HOST[:PORT][*REPLICAS]`; an IPv6 address stands in brackets.
+
+        Raises:
+            ValueError: the text is not of that form.
+        """
+        match = _ADDRESS.fullmatch(text.strip().lower())
+        port, replicas = (int(match[n] or default) for n, default in ((2, 443), (3, 1))) if match else (0, 0)
+        if not match or not 0 < port < 65536 or not 0 < replicas <= MOST_REPLICAS:
+            raise ValueError(f"{clean(text)!r} is no address; write HOST, HOST:PORT or HOST:PORT*REPLICAS.")
+        return cls(match[1].strip("[]"), port, replicas)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class ServedCertificate:
     """The leaf read in one handshake of so many `seconds`, with its connection.
 
@@ -283,8 +319,8 @@ class Binding:
     """A hostname of a gateway, tied to a certificate or not.
 
     `key_vault_id` is as ARM gave it; `reference` is what it means, None where it means nothing in this
-    cloud. `configured` is the thumbprint in ARM. `no_endpoint` says why there is nowhere to connect to, where
-    that is so.
+    cloud. `configured` is the thumbprint in ARM, since `configured_since` where ARM says when it was read.
+    `no_endpoint` says why there is nowhere to connect to, where that is so.
     """
 
     hostname: str
@@ -295,6 +331,7 @@ class Binding:
     identity_client_id: str | None
     endpoints: tuple[Endpoint, ...]
     no_endpoint: str = "no address is known"
+    configured_since: datetime | None = None
 
     @property
     def key(self) -> str:
@@ -351,11 +388,15 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a discovery saw. `as_of` is ARM's clock; `problems` say what could not be seen."""
+    """What a discovery saw. `as_of` is ARM's clock; `problems` say what could not be seen.
+
+    `warnings` tell of what was seen, is no verdict of a hostname, and needs a person.
+    """
 
     gateways: tuple[Gateway, ...]
     problems: tuple[str, ...]
     as_of: datetime | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

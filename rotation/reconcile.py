@@ -247,7 +247,7 @@ async def reconcile(
         gateways=len(gateways),
         verdicts=tuple(verdicts),
         decisions=tuple(decision for decision, _ in acted),
-        problems=(*inventory.problems, *problems, *unread, *missing.problems),
+        problems=(*inventory.problems, *problems, *unread, *missing.problems, *inventory.warnings),
         rows={**rows, **stored},
         missing=missing.number,
         pause=pause,
@@ -277,8 +277,9 @@ async def _discover(kinds: Mapping[GatewayKind, Gateways], time_is: _Time) -> In
     seen = await asyncio.gather(*(one(*each) for each in kinds.items()))
     return Inventory(
         tuple(gateway for inventory in seen for gateway in inventory.gateways),
-        tuple(problem for inventory in seen for problem in inventory.problems),
+        tuple(dict.fromkeys(problem for inventory in seen for problem in inventory.problems)),
         max((inventory.as_of for inventory in seen if inventory.as_of), default=None),
+        tuple(warning for inventory in seen for warning in inventory.warnings),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rotation.brakes import Brakes
+from rotation.model import Address as Listener
 from rotation.model import GatewayKind, clean
 from rotation.registration import DEFAULT_SCHEDULE, PREFIX, parse_queue, parse_schedule, parse_sign_in
 from rotation.verdict import Limits
@@ -36,6 +37,7 @@ _API_VERSION = re.compile(r"20\d\d-\d\d-\d\d(-preview)?")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _VAULT = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+_GATEWAY = re.compile(r"([a-z][a-z0-9-]{0,49}/)?[a-z0-9][a-z0-9._-]{0,79}")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
 _NO_PATH = re.compile(r"[a-z][a-z0-9+.-]+:|:memory:|.*\.table\.|.*AccountKey=|.*[?&]sig=", re.IGNORECASE)
 _SECRET = re.compile(r"AccountKey=|SharedAccessSignature=|[?&]sig=", re.IGNORECASE)
@@ -97,6 +99,7 @@ class Identity:
 class Settings:
     """The settings in force. `connect_to` maps (host, port) to (address, port), like curl --connect-to.
 
+    `self_hosted` has the addresses of self-hosted gateways, by GATEWAY or SERVICE/GATEWAY.
     `ledger` is the path of a file, or https://ACCOUNT.table.SUFFIX/TABLE. `event_queue` is the storage
     queue that events come through, None where Event Grid calls the app. `notices` is the URL of the Event
     Grid topic that is told of results. `sign_in`: people come with an app role of Entra, not with a key.
@@ -110,6 +113,7 @@ class Settings:
     api_version: str
     vaults: frozenset[str]
     connect_to: Mapping[Address, Address]
+    self_hosted: Mapping[str, tuple[Listener, ...]]
     ca_bundle: str | None
     schedule: str
     limits: Limits
@@ -139,6 +143,7 @@ class Settings:
             "api_version": self.api_version,
             "vaults": sorted(self.vaults),
             "connect_to": [f"{h}:{p}:{a}:{q}" for (h, p), (a, q) in self.connect_to.items()],
+            "self_hosted": {name: list(map(str, at)) for name, at in sorted(self.self_hosted.items())},
             "ca_bundle": self.ca_bundle,
             "schedule": self.schedule,
             "drift_after_minutes": self.limits.drift_after.total_seconds() / 60,
@@ -179,6 +184,7 @@ def load(
         api_version=reader.take("API_VERSION", "2025-09-01-preview", _api_version),
         vaults=reader.take("VAULTS", frozenset(), lambda text: _vaults(text, cloud.vault_suffix)),
         connect_to=reader.take("CONNECT_TO", {}, _connect_to),
+        self_hosted=reader.take("SELF_HOSTED", {}, _self_hosted),
         ca_bundle=reader.take("CA_BUNDLE", None, _ca_bundle),
         schedule=reader.take("SCHEDULE", DEFAULT_SCHEDULE, parse_schedule),
         limits=Limits(
@@ -324,6 +330,17 @@ def _connect_to(text: str) -> Mapping[Address, Address]:
             raise ValueError(f"{clean(item)!r} is not HOST:PORT:ADDRESS:PORT, as in curl --connect-to.")
         routes[host.lower(), int(port)] = (address, int(other))
     return routes
+
+
+def _self_hosted(text: str) -> Mapping[str, tuple[Listener, ...]]:
+    """Where self-hosted gateways listen, by GATEWAY or SERVICE/GATEWAY."""
+    found: dict[str, tuple[Listener, ...]] = {}
+    for item in _items(text):
+        name, equals, address = item.lower().partition("=")
+        if not equals or not _GATEWAY.fullmatch(name):
+            raise ValueError(f"{clean(item)!r} is not GATEWAY=HOST:PORT or SERVICE/GATEWAY=HOST:PORT.")
+        found[name] = (*found.get(name, ()), Listener.from_text(address))
+    return found
 
 
 def _ca_bundle(text: str) -> str:

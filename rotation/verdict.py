@@ -280,6 +280,23 @@ def served(case: _Case) -> Finding | None:
     )
 
 
+def gateway_not_polling(case: _Case) -> Finding | None:
+    """ARM has the new version, and the gateway fetches it by itself: a sync of ours would change nothing."""
+    within, row = case.kind.fetches_within, case.evidence.row
+    if not within or not case.old or case.evidence.binding.configured != case.expected.thumbprint:
+        return None
+    since = case.evidence.binding.configured_since or case.expected.available_since
+    if row and row.asked_at and row.asked_for(case.expected):
+        since = row.asked_at
+    seen = (
+        f"ARM has version {case.expected.version} configured since {since:%Y-%m-%d %H:%M} UTC; {_seen(case)}"
+    )
+    if case.now - since <= within:
+        reason = Reason.PARTLY_SERVED if case.new else Reason.SYNC_IN_FLIGHT
+        return Finding(Status.SYNCING, reason, f"{seen}. It takes {case.kind.takes}.")
+    return Finding(Status.BLOCKED, Reason.GATEWAY_NOT_POLLING, f"{seen}. {case.kind.not_fetching}")
+
+
 def partly_served(case: _Case) -> Finding | None:
     """Some scale units or regions have switched: the rest follows, or becomes stale at the deadline."""
     if not case.new or not case.old or not case.within_deadline:
@@ -469,6 +486,7 @@ RULES: tuple[Rule, ...] = (
     version_unusable,
     name_not_covered,
     served,
+    gateway_not_polling,
     partly_served,
     service_updating,
     sync_in_flight,

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.arm_bodies import ArmError, service_body, slug
+from sandbox.arm_entities import ArmEntities
 from sandbox.arm_rights import ArmRights, network_status
 from sandbox.identity import Refusal, application, refusal
 from sandbox.resource_graph import ResourceGraph
@@ -64,6 +65,7 @@ class Arm:
                 ("GET", rf"{_SERVICE}/operationresults/(?P<operation>[^/]+)", self._operation_result),
                 ("GET", rf"{_SERVICE}/networkstatus", self._network_status),
                 *rights.routes,
+                *ArmEntities(world, self._service).routes,
             )
         ]
 

@@ -165,6 +165,11 @@ class Azure:
             if service.virtual_network_type == "Internal":
                 self._connect_to[service.private_address(region)] = port
         self._connect_to[service.builtin_host] = self._connect_to[service.regional_host(service.location)]
+        for gateway in service.self_hosted:
+            for address in gateway.regions:
+                self._connect_to[address] = self._listen_with(
+                    Listener(gateway, address, self._contexts).answer
+                )
         others = [hostname.host_name for hostname in service.hostnames if hostname.type != "Proxy"]
         if others:
             port = self._listen_with(

@@ -115,6 +115,10 @@ class Stage:
         """The verdicts of the last report, by hostname."""
         return {verdict["hostname"]: verdict for verdict in self.status()["report"]["verdicts"]}
 
+    def handshake(self, address: str, hostname: str) -> str:
+        """The thumbprint that is served at an address, read without any code of the app."""
+        return read_leaf(self.azure.connect_to[address], hostname)
+
     def handshakes(self, service: Service, region: str, hostname: str) -> set[str]:
         """The thumbprints that the units of a region serve, read without any code of the app."""
         port = self.azure.connect_to[service.regional_host(region)]

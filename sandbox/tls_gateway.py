@@ -14,6 +14,7 @@ from functools import partial
 from weakref import WeakSet
 
 from sandbox.certificates import Leaf
+from sandbox.self_hosted import SelfHostedGateway
 from sandbox.world import Service, TlsFault, Version
 
 _PATIENCE = 30.0  # seconds a handshake may take
@@ -100,13 +101,15 @@ class Listener:
     """A load balancer in one region, either of the gateway or of the service's other endpoints (portal, ...).
 
     Args:
-        service: whose units answer.
+        service: whose units answer; the regions of a self-hosted gateway are its replicas.
         region: where; the other endpoints live in the main location, on one unit.
         contexts: shared by all listeners.
         gateway: whether this is the gateway.
     """
 
-    def __init__(self, service: Service, region: str, contexts: Contexts, *, gateway: bool = True) -> None:
+    def __init__(
+        self, service: Service | SelfHostedGateway, region: str, contexts: Contexts, *, gateway: bool = True
+    ) -> None:
         self._service = service
         self._region = region
         self._contexts = contexts

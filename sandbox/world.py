@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from sandbox.certificates import CertificateAuthority, Leaf, self_signed
+from sandbox.self_hosted import Entity, HostnameConfiguration, SelfHostedGateway
 
 T = TypeVar("T")
 
@@ -458,6 +459,8 @@ class Service:
         self.configured_when: Literal["update_ends", "at_once"] = "update_ends"
         self._can_read_vault = Timeline(world.clock, value=True)
         self._first = {hostname: self._begin_with(hostname) for hostname in self.hostnames}
+        self.entities: list[Entity] = []
+        self.self_hosted: list[SelfHostedGateway] = []
 
     @property
     def id(self) -> str:
@@ -542,14 +545,48 @@ class Service:
         for certificate in {hostname.followed for hostname in self.hostnames} - {None}:
             assert certificate is not None
             if not (self._can_read_vault.at(moment) and certificate.readable_at(moment)):
-                return (
-                    f"Failed to access KeyVault Secret {certificate.secret_id} "
-                    "using Managed Service Identity (http://aka.ms/apimmsi) of Api Management service. "
-                    f"Check if Managed Identity of Type: SystemAssigned, ClientId: {self.guid('client')} "
-                    f"and ObjectId: {self.guid('principal')} "
-                    "has GET permissions on secrets in the KeyVault Access Policies."
-                )
+                return self.vault_refusal(certificate)
         return None
+
+    def can_read_vault(self, moment: datetime) -> bool:
+        """Whether the service's identity could get secrets at a moment."""
+        return self._can_read_vault.at(moment)
+
+    def vault_refusal(self, certificate: Certificate) -> str:
+        """What ARM says where the service could not read a certificate."""
+        return (
+            f"Failed to access KeyVault Secret {certificate.secret_id} "
+            "using Managed Service Identity (http://aka.ms/apimmsi) of Api Management service. "
+            f"Check if Managed Identity of Type: SystemAssigned, ClientId: {self.guid('client')} "
+            f"and ObjectId: {self.guid('principal')} "
+            "has GET permissions on secrets in the KeyVault Access Policies."
+        )
+
+    def add_entity(
+        self,
+        name: str,
+        certificate: Certificate | None = None,
+        *,
+        pinned: bool = False,
+        uploaded: Leaf | None = None,
+    ) -> Entity:
+        """Give the service a certificate entity."""
+        entity = Entity(self, name, certificate, pinned=pinned, uploaded=uploaded)
+        self.entities.append(entity)
+        return entity
+
+    def add_self_hosted(
+        self,
+        name: str,
+        hostnames: Mapping[str, Entity],
+        addresses: Sequence[str] = (),
+        authorities: Sequence[Entity] = (),
+    ) -> SelfHostedGateway:
+        """Give the service a self-hosted gateway: entities by hostname, and the host of each replica."""
+        configured = [HostnameConfiguration(host, entity) for host, entity in hostnames.items()]
+        gateway = SelfHostedGateway(self, name, configured, addresses, authorities)
+        self.self_hosted.append(gateway)
+        return gateway
 
     def _fails(self, certificate: Certificate, moment: datetime) -> bool:
         """Whether an update leaves a certificate as it was."""

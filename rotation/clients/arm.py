@@ -1,12 +1,14 @@
 """Azure Resource Manager, through azure-mgmt-apimanagement 6.0.0b1: the first with refreshHostnames."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from azure.core.async_paging import AsyncItemPaged
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import (
     AzureError,
@@ -39,6 +41,9 @@ _NOT_OFFERED = {
     "InvalidApiVersionParameter",
     "MethodNotAllowed",
 }
+
+Got = tuple[Mapping[str, Any] | None, datetime | None]
+"""A resource as a JSON body, None where there is none, with ARM's clock."""
 
 
 class Arm:
@@ -92,58 +97,50 @@ class Arm:
         await asyncio.gather(*map(one, self._subscriptions if subscriptions is None else subscriptions))
         return bodies, problems, max(clocks, default=None)
 
-    async def get_api_management_service(
-        self, service_id: str
-    ) -> tuple[Mapping[str, Any] | None, datetime | None] | str:
-        """A service as a JSON body, None where there is none, with ARM's clock; or why it cannot be read."""
-        subscription, group, name = _parts(service_id)
-        answers: list[tuple[Any, datetime | None]] = []
+    async def get_api_management_service(self, service_id: str) -> Got | str:
+        """A service, or why it cannot be read."""
+        subscription, *where = parts(service_id)
+        return await get(partial(self.client(subscription).api_management_service.get, *where))
+
+    async def refresh_hostnames(self, service_id: str) -> SyncAnswer:
+        """Ask for a sync of all hostnames of a service."""
+        subscription, *where = parts(service_id)
+        begin = self.client(subscription).api_management_service.begin_refresh_hostnames
+        answer, _ = await self.ask(partial(begin, *where, polling=False))
+        return answer
+
+    async def ask(self, send: Callable[..., Awaitable[object]]) -> tuple[SyncAnswer, object]:
+        """Send a request for a sync, and say what its answer means; also its body, where it is JSON.
+
+        Never repeated here: the SDK would repeat a POST whose answer has Retry-After.
+        """
+        answers: list[tuple[int, Mapping[str, str]]] = []
+        bodies: list[object] = [None]
 
         def keep(response: PipelineResponse[Any, Any]) -> None:
             answer = response.http_response
-            clock = http_date(answer.headers.get("Date"))
-            answers.append((answer.json() if answer.status_code == 200 else None, clock))
+            answers.append((answer.status_code, answer.headers))
+            if answer.status_code == 200:
+                bodies.append(answer.json())
 
         try:
-            async with asyncio.timeout(CALL_SECONDS):
-                await self._client(subscription).api_management_service.get(
-                    group, name, raw_response_hook=keep
-                )
-        except ResourceNotFoundError:
-            return None, answers[-1][1]
-        except (AzureError, TimeoutError, *MALFORMED) as error:
-            return clean(say(error))
-        body, clock = answers[-1]
-        return (body, clock) if isinstance(body, Mapping) else "the answer is no service"
-
-    async def refresh_hostnames(self, service_id: str) -> SyncAnswer:
-        """Ask for a sync. Never repeated here: the SDK would repeat a POST whose answer has Retry-After."""
-        subscription, group, name = _parts(service_id)
-        answers: list[tuple[int, Mapping[str, str]]] = []
-
-        def keep(response: PipelineResponse[Any, Any]) -> None:
-            answers.append((response.http_response.status_code, response.http_response.headers))
-
-        try:
-            await self._client(subscription).api_management_service.begin_refresh_hostnames(
-                group, name, polling=False, retry_total=0, raw_response_hook=keep
-            )
+            await send(retry_total=0, raw_response_hook=keep)
         except ServiceRequestError as error:
-            return SyncAnswer(
-                SyncOutcome.UNKNOWN, f"the request may not have been sent ({clean(say(error))})"
-            )
+            detail = f"the request may not have been sent ({clean(say(error))})"
+            return SyncAnswer(SyncOutcome.UNKNOWN, detail), None
         except (AzureError, *MALFORMED) as error:
             if not answers or answers[-1][0] < 400:
                 detail = f"no readable answer ({clean(say(error))})"
                 accepted = answers and answers[-1][0] in {200, 202}
-                return SyncAnswer(SyncOutcome.ACCEPTED if accepted else SyncOutcome.UNKNOWN, detail)
-            return _refusal(error, *answers[-1])
+                return SyncAnswer(SyncOutcome.ACCEPTED if accepted else SyncOutcome.UNKNOWN, detail), None
+            return _refusal(error, *answers[-1]), None
         status, headers = answers[-1]
-        return SyncAnswer(SyncOutcome.ACCEPTED, f"HTTP {status}", self._own(headers.get("Location")))
+        location = self._own(headers.get("Location"))
+        return SyncAnswer(SyncOutcome.ACCEPTED, f"HTTP {status}", location), bodies[-1]
 
     async def operation_error(self, url: str) -> str | None:
         """What an operation failed with; None while it runs, where it succeeded or cannot be read."""
-        client = self._client(self._subscriptions[0])
+        client = self.client(self._subscriptions[0])
         try:
             async with (
                 asyncio.timeout(CALL_SECONDS),
@@ -162,7 +159,8 @@ class Arm:
         for client in self._clients.values():
             await client.close()
 
-    def _client(self, subscription: str) -> ApiManagementClient:
+    def client(self, subscription: str) -> ApiManagementClient:
+        """The client of a subscription."""
         if subscription not in self._clients:
             self._clients[subscription] = ApiManagementClient(
                 self._credential,
@@ -177,26 +175,10 @@ class Arm:
         return self._clients[subscription]
 
     async def _list(self, subscription: str, clocks: list[datetime]) -> list[Mapping[str, Any]]:
-        """The services as ARM sent them: to the SDK's models a page without a list is an empty one."""
-        bodies: list[Mapping[str, Any]] = []
-
-        def keep(response: PipelineResponse[Any, Any]) -> None:
-            if response.http_response.status_code != 200:
-                return
-            if clock := http_date(response.http_response.headers.get("Date")):
-                clocks.append(clock)
-            page = response.http_response.json()["value"]
-            if not isinstance(page, list):
-                raise TypeError("the answer has no list of services")
-            bodies.extend(page)
-
-        services = self._client(subscription).api_management_service.list(raw_response_hook=keep)
-        listing = services.by_page()
-        for _ in range(MOST_PAGES + 1):
-            async with asyncio.timeout(CALL_SECONDS):
-                if await anext(listing, None) is None:
-                    return bodies
-        raise ValueError(f"more than {MOST_PAGES} pages")
+        bodies, clock = await pages(self.client(subscription).api_management_service.list)
+        if clock:
+            clocks.append(clock)
+        return bodies
 
     def _own(self, location: str | None) -> str | None:
         """A Location header, if it is ARM's own."""
@@ -209,8 +191,55 @@ class Arm:
             return None
 
 
-def _parts(service_id: str) -> tuple[str, str, str]:
-    """Subscription, resource group and name of a service."""
+async def get(send: Callable[..., Awaitable[object]]) -> Got | str:
+    """A resource as ARM sent it, or why it cannot be read."""
+    answers: list[Got] = []
+
+    def keep(response: PipelineResponse[Any, Any]) -> None:
+        answer = response.http_response
+        clock = http_date(answer.headers.get("Date"))
+        answers.append((answer.json() if answer.status_code == 200 else None, clock))
+
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            await send(raw_response_hook=keep)
+    except ResourceNotFoundError:
+        return None, answers[-1][1]
+    except (AzureError, TimeoutError, *MALFORMED) as error:
+        return clean(say(error))
+    body, clock = answers[-1]
+    return (body, clock) if isinstance(body, Mapping) else "the answer is no resource"
+
+
+async def pages(begin: Callable[..., AsyncItemPaged[Any]]) -> tuple[list[Mapping[str, Any]], datetime | None]:
+    """A list as ARM sent it, with ARM's clock: to the SDK's models a page without a list is an empty one.
+
+    Raises:
+        AzureError, TimeoutError, MALFORMED: it could not be read to its end.
+    """
+    bodies: list[Mapping[str, Any]] = []
+    clocks: list[datetime] = []
+
+    def keep(response: PipelineResponse[Any, Any]) -> None:
+        if response.http_response.status_code != 200:
+            return
+        if clock := http_date(response.http_response.headers.get("Date")):
+            clocks.append(clock)
+        page = response.http_response.json()["value"]
+        if not isinstance(page, list):
+            raise TypeError("the answer has no list")
+        bodies.extend(page)
+
+    listing = begin(raw_response_hook=keep).by_page()
+    for _ in range(MOST_PAGES + 1):
+        async with asyncio.timeout(CALL_SECONDS):
+            if await anext(listing, None) is None:
+                return bodies, max(clocks, default=None)
+    raise ValueError(f"more than {MOST_PAGES} pages")
+
+
+def parts(service_id: str) -> tuple[str, str, str]:
+    """Subscription, resource group and name of a resource."""
     _, _, subscription, _, group, *_, name = service_id.split("/")
     return subscription, group, name
 

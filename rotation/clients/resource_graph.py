@@ -51,6 +51,13 @@ resources
 | order by id asc
 """
 
+_TIERS = """
+resources
+| where type =~ 'microsoft.apimanagement/service'
+| project id, location, tags, sku
+| order by id asc
+"""
+
 ROTATION_FAILED = "8962964c-a6d6-4c3d-918a-2777f7fbdca7"
 """The recommendationTypeId of HostnameCertRotationFail, which Advisor looks for every eight hours."""
 
@@ -102,6 +109,10 @@ class ResourceGraph:
         if isinstance(found, str):
             return found
         return Rows(tuple(map(_body, found.rows)), found.as_of)
+
+    async def tiers(self) -> Rows | str:
+        """Services with their tier and tags only: `sku` and `tags` as ARM has them."""
+        return await self._query(_TIERS)
 
     async def failed_rotations(self) -> Mapping[str, str] | str:
         """What Azure Advisor recommends where a hostname's certificate was not rotated, by service id."""

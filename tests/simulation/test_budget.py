@@ -121,6 +121,18 @@ def test_a_list_that_never_comes_is_a_problem(trigger: Trigger, budget: timedelt
 
 
 @pytest.mark.parametrize(("trigger", "budget"), BUDGETS)
+def test_a_kind_whose_list_never_comes_does_not_hide_the_others(trigger: Trigger, budget: timedelta) -> None:
+    """Proves that gateways of another kind are judged and synced, and that the report says so."""
+    sim, worker, world = stale()
+    deaf = {GatewayKind.SELF_HOSTED: DeafGateways(worker, "discover"), **world.kinds}
+    report, took = look(sim, replace(world, kinds=deaf), trigger)
+
+    assert took < budget
+    assert [Choice.SYNC] == [decision.choice for decision in report.decisions]
+    assert report.problems[0].startswith("The gateways (SelfHostedGateway) were not listed in time")
+
+
+@pytest.mark.parametrize(("trigger", "budget"), BUDGETS)
 def test_a_vault_that_never_answers_makes_its_hostnames_unknown(trigger: Trigger, budget: timedelta) -> None:
     """Proves that no answer is no proof."""
     sim, worker, world = stale()

@@ -1,3 +1,4 @@
+import re
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from datetime import timedelta
 
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from rotation import model
 from rotation.model import (
+    Address,
     CertificateId,
     Endpoint,
     KeyVaultReference,
@@ -242,6 +244,42 @@ def test_the_name_for_the_hello(hostname: str, expected: str) -> None:
     actual = Endpoint(hostname, "West Europe", "10.0.0.4").sni
 
     assert expected == actual
+
+
+ADDRESSES = {
+    "a name": ("GW.contoso.com", Address("gw.contoso.com", 443, 1)),
+    "a port": (" 10.1.2.3:8443 ", Address("10.1.2.3", 8443, 1)),
+    "replicas": ("gw.contoso.com*3", Address("gw.contoso.com", 443, 3)),
+    "all of it": ("gw.contoso.com:8443*64", Address("gw.contoso.com", 8443, 64)),
+    "six": ("[fd00::5]:8443", Address("fd00::5", 8443, 1)),
+}
+NO_ADDRESSES = (
+    "",
+    ":443",
+    "gw:0",
+    "gw:65536",
+    "gw*0",
+    "gw*65",
+    "gw:",
+    "gw*",
+    "a b",
+    "gw:443:443",
+    "fd00::5",
+    "gw/x",
+)
+
+
+@pytest.mark.parametrize(("text", "expected"), ADDRESSES.values(), ids=ADDRESSES)
+def test_an_address_is_read(text: str, expected: Address) -> None:
+    """Proves what may stand in a setting and in a tag."""
+    assert expected == Address.from_text(text)
+
+
+@pytest.mark.parametrize("text", NO_ADDRESSES)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    """Proves that nothing is dialled by mistake, and that what was written is shown."""
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(text))} is no address; write HOST"):
+        Address.from_text(text)
 
 
 SYNCING = row(asked=minutes(-10), due=minutes(20))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotation.brakes import Brakes
-from rotation.model import GatewayKind
+from rotation.model import Address, GatewayKind
 from rotation.registration import PLATFORM_SIGN_IN, schedule, sign_in
 from rotation.settings import (
     CLOUDS,
@@ -59,6 +59,7 @@ def test_one_setting_is_enough() -> None:
         api_version="2025-09-01-preview",
         vaults=frozenset(),
         connect_to={},
+        self_hosted={},
         ca_bundle=None,
         schedule="15 */5 * * * *",
         limits=Limits(drift_after=timedelta(hours=2), expires_soon=timedelta(days=14)),
@@ -102,6 +103,21 @@ GOOD: dict[str, tuple[str, str, str, object]] = {
         "apimanagement",
         "kinds",
         frozenset({GatewayKind.API_MANAGEMENT}),
+    ),
+    "another kind": (
+        "KINDS",
+        "selfHostedGateway",
+        "kinds",
+        frozenset({GatewayKind.API_MANAGEMENT, GatewayKind.SELF_HOSTED}),
+    ),
+    "replicas and a load balancer": (
+        "SELF_HOSTED",
+        "Edge-1=10.0.0.5:8443,edge-1=10.0.0.6, apim-prod/edge-2=gw.example*3",
+        "self_hosted",
+        {
+            "edge-1": (Address("10.0.0.5", 8443), Address("10.0.0.6")),
+            "apim-prod/edge-2": (Address("gw.example", 443, 3),),
+        },
     ),
     "two subscriptions": ("SUBSCRIPTIONS", f"{GUID},{OTHER_GUID}", "subscriptions", (GUID, OTHER_GUID)),
     "subscriptions on lines": (
@@ -184,6 +200,10 @@ BAD = {
     "a mode that is no word of ours": ("MODE", "TRUE", "write observe (look and report) or enforce"),
     "a mode in two words": ("MODE", "enforce now", "write observe"),
     "a kind that is none of ours": ("KINDS", "ApiManagement, FrontDoor", "'FrontDoor' is no kind of gateway"),
+    "a self-hosted gateway without an address": ("SELF_HOSTED", "edge", "'edge' is not GATEWAY=HOST:PORT"),
+    "a self-hosted gateway without a name": ("SELF_HOSTED", "=10.0.0.5", "is not GATEWAY=HOST:PORT"),
+    "a self-hosted gateway with a URL": ("SELF_HOSTED", "edge=https://10.0.0.5/", "is no address"),
+    "a self-hosted gateway at no port": ("SELF_HOSTED", "edge=10.0.0.5:0", "is no address"),
     "a closed cloud": (
         "CLOUD",
         "AzureGermanCloud",
@@ -444,6 +464,7 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
     found = load(
         {
             **environ(MODE="enforce", VAULTS="kv-b,kv-a", CONNECT_TO="a.example:443:10.0.0.4:8443"),
+            **environ(SELF_HOSTED="edge=10.0.0.5"),
             CONNECTION_STRING: INSIGHTS,
         }
     )
@@ -457,6 +478,7 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
         "api_version": "2025-09-01-preview",
         "vaults": ["kv-a.vault.azure.net", "kv-b.vault.azure.net"],
         "connect_to": ["a.example:443:10.0.0.4:8443"],
+        "self_hosted": {"edge": ["10.0.0.5:443"]},
         "ca_bundle": None,
         "schedule": "15 */5 * * * *",
         "drift_after_minutes": 120,

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from rotation import verdict
+from rotation.gateways import self_hosted
 from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
@@ -46,6 +47,7 @@ ROWS: dict[str, LedgerRow | None] = {
     "none": None,
     "empty": LedgerRow(build.GATEWAY_ID.lower()),
     "in flight": build.row_in_flight(),
+    "just asked": build.row(asked=timedelta(seconds=-30), due=timedelta(minutes=29)),
     "over, lately": build.row(asked=timedelta(minutes=-90), due=timedelta(minutes=-60)),
     "over": build.row(attempts=3, asked=timedelta(hours=-4), due=timedelta(hours=2)),
     "proven": build.row(
@@ -59,6 +61,7 @@ ROWS: dict[str, LedgerRow | None] = {
     "failed on the vault": build.row_in_flight(),
     "failed otherwise": build.row_in_flight(),
 }
+FLYING = {"in flight", "just asked"}
 ERRORS = {
     "failed on the vault": "InvalidOperation: Failed to access KeyVault Secret https://kv",
     "failed otherwise": "InternalServerError: try again",
@@ -78,7 +81,10 @@ LEAVES = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One combination, in words. `certificate` is what Key Vault says of the newest version."""
+    """One combination, in words. `certificate` is what Key Vault says of the newest version.
+
+    `fetches`: the gateway is of a kind that fetches by itself what ARM has configured.
+    """
 
     kind: str
     certificate: str
@@ -88,6 +94,7 @@ class Case:
     row: str
     young: bool
     listed: bool
+    fetches: bool = False
 
     @property
     def sound(self) -> bool:
@@ -117,13 +124,18 @@ class Case:
     @property
     def patient(self) -> bool:
         """Whether the version, or our last sync for it, is younger than the deadline."""
-        return self.young or self.row in {"in flight", "over, lately", "proven", *ERRORS}
+        return self.young or self.row in {*FLYING, "over, lately", "proven", *ERRORS}
 
     @property
     def under_way(self) -> bool:
         """Whether a sync is in flight, the service is updating, or some already see the new leaf."""
         begun = self.seen["new"] and self.seen["old"]
-        return self.row == "in flight" or bool((self.busy or begun) and self.patient)
+        return self.row in FLYING or bool((self.busy or begun) and self.patient)
+
+    @property
+    def behind(self) -> bool:
+        """Whether ARM has the new leaf, and a gateway that fetches it by itself still shows an old one."""
+        return self.fetches and self.sound and self.configured == "new" and bool(self.seen["old"])
 
     @property
     def status(self) -> Status:
@@ -136,8 +148,9 @@ class Case:
             return Status.UNKNOWN if self.certificate in unknown else Status.BLOCKED
         if self.all_new:
             return Status.IN_SYNC
-        if self.under_way:
-            return Status.SYNCING
+        if self.behind or self.under_way:
+            missed = self.behind and self.row != "just asked"
+            return Status.BLOCKED if missed else Status.SYNCING
         if self.stale:
             harmful = self.certificate in RISKY and self.seen["old"]
             return Status.BLOCKED if harmful or self.row == "not supported" else Status.STALE
@@ -155,7 +168,7 @@ class Case:
             endpoints=endpoints,
         )
         return Evidence(
-            gateway=GATEWAYS[self.busy],
+            gateway=SELF_HOSTED if self.fetches else GATEWAYS[self.busy],
             binding=binding,
             expected=EXPECTED[self.certificate, self.young] if binding.reference else None,
             observations=tuple(
@@ -171,6 +184,7 @@ class Case:
 
 
 GATEWAYS = {busy: build.gateway(state="Updating" if busy else "Succeeded") for busy in (False, True)}
+SELF_HOSTED = build.gateway(kind=self_hosted.KIND)
 ENDPOINTS = [
     {n: build.endpoint(region, connections=n) for n in (1, 2, 3)}
     for region in ("West Europe", "North Europe")
@@ -247,6 +261,8 @@ def all_cases() -> Iterator[Case]:
         shown = MANY if certificate in SOUND else FEW
         for words in some(product(both, shown, configured, ROWS, both, both)):
             yield Case("versionless", certificate, *words)
+        for words in some(product((False,), FEW, configured, ROWS, both, (True,))):
+            yield Case("versionless", certificate, *words, fetches=True)
         for words in some(product(both, FEW, configured[1:], ("none", "in flight"), both, (True,))):
             yield Case("pinned", certificate, *words)
     for kind, certificate in product(("none", "out of scope"), LEAVES):
@@ -347,8 +363,9 @@ CAUSED: dict[Reason, Callable[[Case], bool]] = {
     Reason.SERVED: lambda c: "expiring soon" not in c.certificate,
     Reason.EXPIRES_SOON: lambda c: "expiring soon" in c.certificate,
     Reason.SERVICE_UPDATING: lambda c: c.busy and not (c.seen["new"] and c.seen["old"]),
-    Reason.SYNC_IN_FLIGHT: lambda c: c.row == "in flight" and not c.busy,
+    Reason.SYNC_IN_FLIGHT: lambda c: c.row in FLYING and not c.busy,
     Reason.PARTLY_SERVED: lambda c: bool(c.seen["new"] and c.seen["old"]),
+    Reason.GATEWAY_NOT_POLLING: lambda c: c.behind and c.row != "just asked",
     Reason.SERVES_OLD_VERSION: lambda c: c.row in {"none", "empty", "another version", "refused"},
     Reason.SYNC_OVERDUE: lambda c: c.row in {"over, lately", "over", "proven", "failed otherwise"},
     Reason.GATEWAY_CANNOT_READ_VAULT: lambda c: c.row == "failed on the vault",
@@ -395,6 +412,7 @@ PAIRS = {
         Reason.ISSUER_CHANGED,
         Reason.SYNC_NOT_SUPPORTED,
         Reason.SERVED_BY_OTHER,
+        Reason.GATEWAY_NOT_POLLING,
     },
     Status.UNKNOWN: {
         Reason.VAULT_UNREADABLE,

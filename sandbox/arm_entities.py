@@ -1,0 +1,161 @@
+"""What ARM says of certificate entities and self-hosted gateways, and refreshSecret.
+
+Shapes follow the official specification: CertificateContract, GatewayContract, GatewayHostnameConfiguration-
+Contract and GatewayCertificateAuthorityContract. A page has `value` and `count`; gateways exist in two tiers.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from sandbox.arm_bodies import ArmError
+from sandbox.self_hosted import TIERS, Entity, SelfHostedGateway
+from sandbox.world import Service, World
+
+Route = tuple[str, str, Callable[[web.Request, re.Match[str]], web.Response]]
+
+_SERVICE = (
+    r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
+    r"/providers/Microsoft\.ApiManagement/service/(?P<name>[^/]+)"
+)
+_CERTIFICATE = rf"{_SERVICE}/certificates/(?P<entity>[^/]+)"
+_GATEWAY = rf"{_SERVICE}/gateways/(?P<gateway>[^/]+)"
+_TYPE = "Microsoft.ApiManagement/service"
+
+T = TypeVar("T", Entity, SelfHostedGateway)
+
+
+class ArmEntities:
+    """The answers.
+
+    Args:
+        world: its clock, and the size of a page.
+        service: finds the service of a path, or raises as ARM does.
+    """
+
+    def __init__(self, world: World, service: Callable[[re.Match[str]], Service]) -> None:
+        self._world = world
+        self._service = service
+        self.routes: list[Route] = [
+            ("GET", rf"{_SERVICE}/certificates", self._certificates),
+            ("GET", _CERTIFICATE, self._certificate),
+            ("POST", rf"{_CERTIFICATE}/refreshSecret", self._refresh_secret),
+            ("GET", rf"{_SERVICE}/gateways", self._gateways),
+            ("GET", rf"{_GATEWAY}/hostnameConfigurations", self._hostnames),
+            ("GET", rf"{_GATEWAY}/certificateAuthorities", self._authorities),
+        ]
+
+    def _certificates(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        now = self._world.clock.now()
+        entities = self._service(path).entities
+        if request.query.get("isKeyVaultRefreshFailed", "").casefold() == "true":
+            entities = [each for each in entities if (read := each.last_read(now)) and read.error]
+        return self._page(request, [entity_body(entity, now) for entity in entities])
+
+    def _certificate(self, _: web.Request, path: re.Match[str]) -> web.Response:
+        return web.json_response(entity_body(self._entity(path), self._world.clock.now()))
+
+    def _refresh_secret(self, _: web.Request, path: re.Match[str]) -> web.Response:
+        entity = self._entity(path)
+        if entity.certificate is None:
+            raise ArmError(400, "ValidationError", "The certificate is not stored in a key vault.")
+        entity.refresh()
+        return web.json_response(
+            entity_body(entity, self._world.clock.now()), headers={"ETag": '"AAAAAAAAB9E="'}
+        )
+
+    def _gateways(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        service = self._service(path)
+        if service.sku not in TIERS:
+            message = f"Method not allowed in {service.sku} pricing tier."
+            raise ArmError(400, "MethodNotAllowedInPricingTier", message)
+        return self._page(request, [_gateway_body(gateway) for gateway in service.self_hosted])
+
+    def _hostnames(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        gateway = self._gateway(path)
+        bodies = [
+            {
+                "id": f"{gateway.id}/hostnameConfigurations/hc{position}",
+                "type": f"{_TYPE}/gateways/hostnameConfigurations",
+                "name": f"hc{position}",
+                "properties": {
+                    "hostname": hostname.host_name,
+                    "certificateId": hostname.entity.id,
+                    "negotiateClientCertificate": False,
+                    "tls10Enabled": False,
+                    "tls11Enabled": False,
+                    "http2Enabled": True,
+                },
+            }
+            for position, hostname in enumerate(gateway.hostnames)
+        ]
+        return self._page(request, bodies)
+
+    def _authorities(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        gateway = self._gateway(path)
+        bodies = [
+            {
+                "id": f"{gateway.id}/certificateAuthorities/{entity.name}",
+                "type": f"{_TYPE}/gateways/certificateAuthorities",
+                "name": entity.name,
+                "properties": {"isTrusted": True},
+            }
+            for entity in gateway.authorities
+        ]
+        return self._page(request, bodies)
+
+    def _page(self, request: web.Request, bodies: list[dict[str, Any]]) -> web.Response:
+        start = int(request.query.get("$skip", "0"))
+        after = start + self._world.page_size
+        page: dict[str, Any] = {"value": bodies[start:after], "count": len(bodies)}
+        if after < len(bodies):
+            page["nextLink"] = str(request.url.update_query({"$skip": str(after)}))
+        return web.json_response(page)
+
+    def _entity(self, path: re.Match[str]) -> Entity:
+        return _named(self._service(path).entities, path["entity"], "Certificate")
+
+    def _gateway(self, path: re.Match[str]) -> SelfHostedGateway:
+        return _named(self._service(path).self_hosted, path["gateway"], "Gateway")
+
+
+def _named(among: list[T], name: str, what: str) -> T:
+    found = next((each for each in among if each.name.casefold() == name.casefold()), None)
+    if found is None:
+        raise ArmError(404, "ResourceNotFound", f"{what} not found.")
+    return found
+
+
+def entity_body(entity: Entity, now: datetime) -> dict[str, Any]:
+    """A certificate entity as ARM shows it."""
+    held = entity.held_at(now)
+    properties: dict[str, Any] = {
+        "subject": held.subject,
+        "thumbprint": held.thumbprint,
+        "expirationDate": f"{held.not_after:%Y-%m-%dT%H:%M:%SZ}",
+    }
+    if read := entity.last_read(now):
+        status = {"code": "Failed" if read.error else "Success", "timeStampUtc": _stamp(read.at)}
+        properties["keyVault"] = {
+            "secretIdentifier": entity.secret_identifier,
+            "identityClientId": None,
+            "lastStatus": status | ({"message": read.error} if read.error else {}),
+        }
+    return {"id": entity.id, "type": f"{_TYPE}/certificates", "name": entity.name, "properties": properties}
+
+
+def _gateway_body(gateway: SelfHostedGateway) -> dict[str, Any]:
+    return {
+        "id": gateway.id,
+        "type": f"{_TYPE}/gateways",
+        "name": gateway.name,
+        "properties": {"description": "in a cluster", "locationData": {"name": gateway.name}},
+    }
+
+
+def _stamp(moment: datetime) -> str:
+    """Seven digits of a second, as in the official example."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}0Z"

@@ -1,0 +1,166 @@
+"""What differs between kinds of gateway is data: the same rules and holds, with other words and times."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rotation.gateways import api_management, self_hosted
+from rotation.model import Binding, Choice, Evidence, Gateway, Kind, LedgerRow, Reason, Status
+from rotation.plan import decide
+from rotation.verdict import Limits, judge
+from tests.unit import build
+from tests.unit.build import NEW, NOW, OLD, evidence, failed, minutes, served
+
+KINDS = (api_management.KIND, self_hosted.KIND)
+
+
+def hosted(binding: Binding, vault_error: str | None = None) -> Gateway:
+    """A certificate entity with one hostname."""
+    return replace(build.gateway(binding, kind=self_hosted.KIND), vault_error=vault_error)
+
+
+def since(seconds: float | None) -> Binding:
+    """A hostname whose entity has the new version since so many seconds."""
+    read = None if seconds is None else NOW - timedelta(seconds=seconds)
+    return replace(build.binding(hostname_type="edge-berlin"), configured_since=read)
+
+
+def asked(ago: timedelta) -> LedgerRow:
+    """A refresh that was asked for."""
+    return build.row(asked=-ago, due=minutes(30) - ago)
+
+
+FOLLOWS: dict[str, tuple[Evidence, tuple[Status, Reason]]] = {
+    "a poll or two are waited for": (
+        evidence(served(OLD), at=hosted(since(60))),
+        (Status.SYNCING, Reason.SYNC_IN_FLIGHT),
+    ),
+    "some replicas may be first": (
+        evidence(
+            served(NEW),
+            served(OLD),
+            at=hosted(replace(since(60), endpoints=(build.endpoint(connections=2),))),
+        ),
+        (Status.SYNCING, Reason.PARTLY_SERVED),
+    ),
+    "then it is not polling": (
+        evidence(served(OLD), at=hosted(since(61))),
+        (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
+    ),
+    "one replica of two is enough for that": (
+        evidence(
+            served(NEW),
+            served(OLD),
+            at=hosted(replace(since(61), endpoints=(build.endpoint(connections=2),))),
+        ),
+        (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
+    ),
+    "our own refresh counts from when it was asked for": (
+        evidence(served(OLD), row=asked(minutes(3)), at=hosted(since(5))),
+        (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
+    ),
+    "also while it is young": (
+        evidence(served(OLD), row=asked(minutes(1)), at=hosted(since(600))),
+        (Status.SYNCING, Reason.SYNC_IN_FLIGHT),
+    ),
+    "where ARM names no time the version's own counts": (
+        evidence(served(OLD), at=hosted(since(None))),
+        (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
+    ),
+    "an entity with the old version is to be refreshed": (
+        evidence(served(OLD), at=hosted(replace(since(600), configured=OLD))),
+        (Status.STALE, Reason.SERVES_OLD_VERSION),
+    ),
+    "a gateway that serves the new version is proven": (
+        evidence(served(NEW), at=hosted(since(600))),
+        (Status.IN_SYNC, Reason.SERVED),
+    ),
+    "a gateway that cannot be reached is unknown": (
+        evidence(failed(), at=hosted(since(600))),
+        (Status.UNKNOWN, Reason.PROBE_FAILED),
+    ),
+    "a managed gateway fetches nothing by itself": (
+        evidence(served(OLD), at=build.gateway(since(600))),
+        (Status.STALE, Reason.SERVES_OLD_VERSION),
+    ),
+}
+
+
+@pytest.mark.parametrize(("seen", "expected"), FOLLOWS.values(), ids=FOLLOWS)
+def test_a_gateway_that_fetches_by_itself_is_waited_for_and_then_named(
+    seen: Evidence, expected: tuple[Status, Reason]
+) -> None:
+    """Proves where waiting ends, and that what is not ours to mend is no drift."""
+    verdict = judge(seen, NOW, Limits())
+
+    assert expected == (verdict.status, verdict.reason)
+    assert not verdict.drift
+
+
+def test_a_gateway_that_does_not_poll_is_told_what_to_check() -> None:
+    """Proves the sentence."""
+    actual = judge(evidence(served(OLD), at=hosted(since(600))), NOW, Limits()).message
+
+    assert (
+        "apim-contoso api.contoso.com: ARM has version v2 configured since 2026-03-02 09:50 UTC; it serves an"
+        " old version on 1 of 1 new connections in West Europe. The gateway polls every 10 seconds, so it has"
+        " lost its connection: check that it runs, that it reaches API Management's configuration endpoint"
+        " over outbound TCP 443, and that its access token has not ended. A sync would not help."
+    ) == actual
+
+
+def test_nothing_is_asked_of_arm_where_a_gateway_does_not_poll() -> None:
+    """Proves it also where a person forces a sync: what it would do is done."""
+    seen = evidence(served(OLD), at=hosted(since(600)))
+    verdict = judge(seen, NOW, Limits())
+    run = build.run()
+
+    assert Choice.NOTHING_STALE is decide(seen.gateway, [verdict], build.row(attempts=0), run).choice
+
+
+def test_an_entity_that_could_not_read_the_vault_is_believed() -> None:
+    """Proves that the gateway's own account does for an operation that ended with an error."""
+    error = "Failed: Failed to access the secret"
+    stale = evidence(served(OLD), at=hosted(replace(since(600), configured=OLD), vault_error=error))
+    good = evidence(served(NEW), at=hosted(since(600), vault_error=error))
+    verdict = judge(stale, NOW, Limits())
+
+    assert (Status.STALE, Reason.GATEWAY_CANNOT_READ_VAULT) == (verdict.status, verdict.reason)
+    assert (
+        f"({error}). Its gateways keep the certificate that they have, and traffic stops on"
+        in verdict.message
+    )
+    assert Status.IN_SYNC is judge(good, NOW, Limits()).status
+
+
+def test_only_a_kind_that_goes_down_waits_for_a_window() -> None:
+    """Proves that the Developer tier's window is for its service, not for a certificate entity."""
+    choices = []
+    for kind in KINDS:
+        gateway = build.gateway(build.binding(configured=OLD), tier="Developer", kind=kind)
+        verdict = judge(evidence(served(OLD), at=gateway), NOW, Limits())
+        choices.append(decide(gateway, [verdict], build.row(attempts=0), build.run()).choice)
+
+    assert [Choice.NEEDS_WINDOW, Choice.SYNC] == choices
+
+
+def test_a_sync_is_in_flight_as_long_as_its_kind_may_take() -> None:
+    """Proves that the claim says so, and that the row alone tells it later."""
+    until = []
+    for kind in KINDS:
+        gateway = build.gateway(build.binding(configured=OLD), kind=kind)
+        verdict = judge(evidence(served(OLD), at=gateway), NOW, Limits())
+        claim = decide(gateway, [verdict], build.row(attempts=0), build.run()).claim
+        assert claim
+        until.append(next(m for m in range(60) if not claim.in_flight(NOW + minutes(m))))
+
+    assert [30, 2] == until
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_the_words_of_a_kind_complete_the_messages(kind: Kind) -> None:
+    """Proves that none is empty, and that sentences end as sentences."""
+    assert all((kind.takes, kind.subject, kind.reference, kind.overdue, kind.without_vault))
+    assert kind.not_offered.endswith(".")
+    assert bool(kind.fetches_within) == kind.not_fetching.endswith(".") == bool(kind.not_fetching)
