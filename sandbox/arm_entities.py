@@ -141,7 +141,6 @@ def entity_body(entity: Entity, now: datetime) -> dict[str, Any]:
         status = {"code": "Failed" if read.error else "Success", "timeStampUtc": _stamp(read.at)}
         properties["keyVault"] = {
             "secretIdentifier": entity.secret_identifier,
-            "identityClientId": None,
             "lastStatus": status | ({"message": read.error} if read.error else {}),
         }
     return {"id": entity.id, "type": f"{_TYPE}/certificates", "name": entity.name, "properties": properties}

@@ -18,7 +18,7 @@ from azure.core.exceptions import (
 )
 from azure.core.pipeline import PipelineResponse
 from azure.core.pipeline.transport import AsyncHttpTransport
-from azure.core.rest import HttpRequest
+from azure.core.rest import HttpRequest, HttpResponse
 from azure.mgmt.apimanagement.aio import ApiManagementClient
 
 from rotation.clients.http import CALL_OPTIONS, CALL_SECONDS, MALFORMED, OnlyHost
@@ -109,19 +109,15 @@ class Arm:
         answer, _ = await self.ask(partial(begin, *where, polling=False))
         return answer
 
-    async def ask(self, send: Callable[..., Awaitable[object]]) -> tuple[SyncAnswer, object]:
-        """Send a request for a sync, and say what its answer means; also its body, where it is JSON.
+    async def ask(self, send: Callable[..., Awaitable[object]]) -> tuple[SyncAnswer, HttpResponse | None]:
+        """Send a request for a sync, and say what its answer means; also the answer, where it is no refusal.
 
         Never repeated here: the SDK would repeat a POST whose answer has Retry-After.
         """
-        answers: list[tuple[int, Mapping[str, str]]] = []
-        bodies: list[object] = [None]
+        answers: list[HttpResponse] = []
 
         def keep(response: PipelineResponse[Any, Any]) -> None:
-            answer = response.http_response
-            answers.append((answer.status_code, answer.headers))
-            if answer.status_code == 200:
-                bodies.append(answer.json())
+            answers.append(response.http_response)
 
         try:
             await send(retry_total=0, raw_response_hook=keep)
@@ -129,14 +125,14 @@ class Arm:
             detail = f"the request may not have been sent ({clean(say(error))})"
             return SyncAnswer(SyncOutcome.UNKNOWN, detail), None
         except (AzureError, *MALFORMED) as error:
-            if not answers or answers[-1][0] < 400:
+            if not answers or answers[-1].status_code < 400:
                 detail = f"no readable answer ({clean(say(error))})"
-                accepted = answers and answers[-1][0] in {200, 202}
+                accepted = answers and answers[-1].status_code in {200, 202}
                 return SyncAnswer(SyncOutcome.ACCEPTED if accepted else SyncOutcome.UNKNOWN, detail), None
-            return _refusal(error, *answers[-1]), None
-        status, headers = answers[-1]
-        location = self._own(headers.get("Location"))
-        return SyncAnswer(SyncOutcome.ACCEPTED, f"HTTP {status}", location), bodies[-1]
+            return _refusal(error, answers[-1].status_code, answers[-1].headers), None
+        location = self._own(answers[-1].headers.get("Location"))
+        detail = f"HTTP {answers[-1].status_code}"
+        return SyncAnswer(SyncOutcome.ACCEPTED, detail, location), answers[-1]
 
     async def operation_error(self, url: str) -> str | None:
         """What an operation failed with; None while it runs, where it succeeded or cannot be read."""

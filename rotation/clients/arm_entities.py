@@ -59,9 +59,10 @@ class ArmEntities:
         return await get(partial(client.certificate.get, *where))
 
     async def refresh_secret(self, certificate_id: str) -> tuple[SyncAnswer, object]:
-        """Have an entity read Key Vault now; the answer's body is the entity afterwards."""
+        """Have an entity read Key Vault now; also the entity afterwards, where it is in the answer."""
         client, where = self._at(certificate_id)
-        return await self._arm.ask(partial(client.certificate.refresh_secret, *where))
+        answer, response = await self._arm.ask(partial(client.certificate.refresh_secret, *where))
+        return answer, response.json() if response else None
 
     def _at(self, resource_id: str) -> tuple[ApiManagementClient, tuple[str, ...]]:
         """The client of the resource's subscription, and the names on the way to it.
