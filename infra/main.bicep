@@ -67,6 +67,9 @@ param operatorAddresses array = []
 @description('Addresses (CIDR) from which packages may be deployed. Empty: from anywhere with an Entra token; with privateNetwork, from the network only.')
 param deployerAddresses array = []
 
+@description('Client id of an Entra application with the app roles reader and operator, as infra/scripts/register-sign-in.sh makes it: people then sign in, in place of function keys. Empty: function keys.')
+param signInClientId string = ''
+
 @description('Address space of the network that is made with privateNetwork when no subnets are given.')
 param addressPrefix string = '10.220.0.0/26'
 
@@ -336,6 +339,7 @@ module app 'modules/app.bicep' = {
     vaultNames: vaultNames
     ledger: empty(sharedLedger) ? '${storage.outputs.tableEndpoint}${tableName}' : sharedLedger
     eventQueue: privateNetwork ? queueName : ''
+    signInClientId: signInClientId
     settings: settings
     tags: allTags
   }

@@ -55,6 +55,9 @@ param ledger string
 @description('Queue of events; empty where Event Grid calls the app.')
 param eventQueue string
 
+@description('Client id of the Entra application that people sign in with; empty for function keys.')
+param signInClientId string
+
 @description('Further settings by name; what this template decides cannot be set here.')
 param settings object
 
@@ -62,6 +65,7 @@ param settings object
 param tags object
 
 var storageSuffix = environment().suffixes.storage
+var signIn = !empty(signInClientId)
 var publicAccess = privateNetwork && empty(deployerAddresses) ? 'Disabled' : 'Enabled'
 var eventGridRule = [
   {
@@ -100,7 +104,6 @@ var defaultSettings = {
   ROTATION_DEVELOPER_TIER: ''
   ROTATION_PROBE_TIMEOUT_SECONDS: ''
   ROTATION_EVENT_BUDGET_SECONDS: ''
-  ROTATION_SIGN_IN: ''
   ROTATION_NOTICES: ''
 }
 var decidedSettings = {
@@ -110,6 +113,7 @@ var decidedSettings = {
   ROTATION_CLOUD: environment().name
   ROTATION_LEDGER: ledger
   ROTATION_EVENT_QUEUE: eventQueue
+  ROTATION_SIGN_IN: signIn ? 'on' : 'off'
 }
 var platformSettings = {
   AZURE_CLIENT_ID: clientId
@@ -118,6 +122,7 @@ var platformSettings = {
   APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL: 'true'
   APPLICATIONINSIGHTS_SDKSTATS_DISABLED: 'true'
   APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED: 'true'
+  OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: clientId
   AzureWebJobsDisableHomepage: 'true'
   AzureWebJobsStorage__blobServiceUri: 'https://${storageAccountName}.blob.${storageSuffix}'
   AzureWebJobsStorage__queueServiceUri: 'https://${storageAccountName}.queue.${storageSuffix}'
@@ -202,9 +207,56 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     }
   }
 
+  // Always there, so that it is turned off where it was on. The app asks who has signed in for an app role.
+  resource authentication 'config' = {
+    name: 'authsettingsV2'
+    properties: {
+      platform: {
+        enabled: signIn
+      }
+      globalValidation: {
+        requireAuthentication: signIn
+        unauthenticatedClientAction: 'Return401'
+        excludedPaths: [
+          '/runtime/webhooks/eventgrid'
+          '/api/health'
+        ]
+      }
+      httpSettings: {
+        requireHttps: true
+      }
+      identityProviders: {
+        azureActiveDirectory: {
+          enabled: signIn
+          registration: {
+            clientId: signInClientId
+            // No secret: the app's identity vouches for the app, by a federated credential of the Entra application.
+            clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
+            openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+          }
+          validation: {
+            allowedAudiences: [
+              signInClientId
+              'api://${signInClientId}'
+            ]
+          }
+        }
+      }
+      login: {
+        tokenStore: {
+          enabled: false
+        }
+      }
+    }
+  }
+
+  // After authentication: the app does not start to ask for roles before somebody says who has signed in.
   resource appSettings 'config' = {
     name: 'appsettings'
     properties: union(defaultSettings, settings, decidedSettings, platformSettings)
+    dependsOn: [
+      authentication
+    ]
   }
 
   resource ftp 'basicPublishingCredentialsPolicies' = {

@@ -50,13 +50,45 @@ def answer(state: dict[str, Any], arguments: list[str]) -> list[list[str]]:
     return []
 
 
+def entra(state: dict[str, Any], arguments: list[str]) -> list[list[str]]:
+    """The same for the tenant: applications, their federated credentials and service principals."""
+    directory = state.setdefault("entra", {"app": [], "sp": [], "credentials": []})
+    cloud = {"name": state.get("cloud", ""), "endpoints.activeDirectory": "https://login.test"}
+    found: list[str] = []
+    match arguments:
+        case ["cloud", "show", *_]:
+            found = [cloud[option(arguments, "--query")]]
+        case ["account", "show", *_]:
+            found = ["the-tenant"]
+        case ["ad", "app", "federated-credential", "list", *_]:
+            found = ["an-id" for _ in directory["credentials"]]
+        case ["ad", "app", "federated-credential", "create", *_]:
+            directory["credentials"].append(json.loads(option(arguments, "--parameters")))
+        case ["ad", kind, "list", *_]:
+            wanted = option(arguments, "--filter").split("'")[1]
+            found = [made["id"] for made in directory[kind] if wanted in made.values()]
+        case ["ad", kind, "create", *_]:
+            roles = option(arguments, "--app-roles").removeprefix("@")
+            made = {"id": f"the-{kind}", "name": option(arguments, "--display-name")}
+            made |= {"of": option(arguments, "--id"), "redirect": option(arguments, "--web-redirect-uris")}
+            made["roles"] = json.loads(Path(roles).read_text(encoding="utf-8")) if roles else []
+            directory[kind].append(made)
+            found = [made["id"]]
+        case ["ad", _, "update", *_]:
+            pass
+        case _:
+            raise SystemExit(f"the stand-in does not know: {arguments}")
+    return [[one] for one in found]
+
+
 def main() -> None:
     """Run the command line."""
     program, *arguments = sys.argv[1:]
     file = Path(os.environ["AZ_STATE"])
     state = json.loads(file.read_text(encoding="utf-8"))
     state["calls"].append(" ".join([program, *arguments]))
-    for row in answer(state, arguments):
+    ask = entra if arguments[0] in {"account", "ad", "cloud"} else answer
+    for row in ask(state, arguments):
         sys.stdout.write("\t".join(row) + "\n")
     file.write_text(json.dumps(state), encoding="utf-8")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rotation import settings
+from rotation.api import Role
 from sandbox.stage import Stage
 from sandbox.world import Hostname, World
 from tests.infra.sources import (
@@ -118,10 +119,12 @@ def test_what_the_template_sets_is_accepted_by_the_app() -> None:
             "ROTATION_CLOUD": cloud,
             "ROTATION_LEDGER": f"https://st0123456789abc.table.{found.storage_suffix}/rotation",
             "ROTATION_EVENT_QUEUE": "certificate-events",
+            "ROTATION_SIGN_IN": "on",
         }
 
         assert {*variables("defaultSettings"), *variables("decidedSettings")} == set(environ)
-        assert isinstance(settings.load(environ), settings.Settings)
+        assert isinstance(settings.load({**environ, "WEBSITE_AUTH_ENABLED": "True"}), settings.Settings)
+        assert isinstance(settings.load({**environ, "ROTATION_SIGN_IN": "off"}), settings.Settings)
     assert "ROTATION_CLOUD: environment().name" in APP
 
 
@@ -334,6 +337,24 @@ def test_the_app_is_hardened() -> None:
     assert 2 == APP.count("allow: false")
     assert "functionsRuntimeAdminIsolationEnabled=true" in text("infra/scripts/subscribe.sh")
     assert "functionsRuntimeAdminIsolationEnabled=true" in text("infra/scripts/subscribe.ps1")
+
+
+def test_who_signs_in_and_who_need_not() -> None:
+    """Proves the roles, that health and Event Grid get through, and that no secret is kept for it."""
+    paths, code = strings(APP, "excludedPaths"), text("function_app.py")
+    routes = re.findall(r'route="(\w+)", methods=\["GET"\], auth_level=func.AuthLevel.ANONYMOUS', code)
+    roles = json.loads(text("infra/app-roles.json"))
+
+    assert ["/runtime/webhooks/eventgrid", "/api/health"] == paths
+    assert {"health"} == {path.removeprefix("/api/") for path in paths[1:]} == set(routes)
+    assert [f"`{path}`" for path in paths if f"'{path}'" not in text("docs/http-api.md")] == []
+    assert [*Role] == [role["value"] for role in roles]
+    assert all({"User", "Application"} == set(role["allowedMemberTypes"]) for role in roles)
+    assert 2 == len({role["id"] for role in roles})
+    assert "ROTATION_SIGN_IN: signIn ? 'on' : 'off'" in APP
+    assert 3 == len(re.findall(r"(?:enabled|requireAuthentication): signIn$", APP, re.MULTILINE))
+    (setting,) = re.findall(r"clientSecretSettingName: '(\w+)'", APP)
+    assert "clientId" == variables("platformSettings")[setting]
 
 
 def test_no_key_opens_anything() -> None:

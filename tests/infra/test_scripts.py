@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rotation.api import Role
 from tests.infra.sources import INFRA, PROJECT, SCRIPTS, event_types, infra_python, text
 
 STAND_IN = Path(__file__).with_name("az_stand_in.py")
@@ -199,6 +200,46 @@ def test_a_role_that_azure_would_refuse_stops_the_deployment_before_it_begins(
 
     assert code == done.returncode
     assert bool(code) == ("azd env set SYNC_ROLE Wildcard" in done.stderr)
+
+
+SIGN_IN = {
+    "AZURE_ENV_NAME": "prod",
+    "AZURE_FUNCTION_APP_URL": "https://func.azurewebsites.net",
+    "ROTATION_IDENTITY_PRINCIPAL_ID": "the-app",
+}
+AUDIENCES = {
+    "AzureCloud": "api://AzureADTokenExchange",
+    "AzureUSGovernment": "api://AzureADTokenExchangeUSGov",
+    "AzureChinaCloud": "api://AzureADTokenExchangeChina",
+}
+
+
+@pytest.mark.parametrize(("cloud", "audience"), AUDIENCES.items())
+def test_the_application_to_sign_in_with_is_made_once_and_without_a_secret(
+    tmp_path: Path, cloud: str, audience: str
+) -> None:
+    """Proves the two roles that the code asks for, and that a second run makes nothing."""
+    azure = Azure(tmp_path, cloud=cloud)
+    first = azure.run("register-sign-in.sh", **SIGN_IN)
+    made = azure.state["entra"]
+    second = azure.run("register-sign-in.sh", **SIGN_IN)
+
+    assert (0, 0) == (first.returncode, second.returncode), first.stderr
+    assert made == azure.state["entra"]
+    assert set(Role) == {role["value"] for role in made["app"][0]["roles"]}
+    assert "https://func.azurewebsites.net/.auth/login/aad/callback" == made["app"][0]["redirect"]
+    assert [
+        {
+            "name": "function-app",
+            "issuer": "https://login.test/the-tenant/v2.0",
+            "subject": "the-app",
+            "audiences": [audience],
+        }
+    ] == made["credentials"]
+    assert [["the-app"]] == [[one["of"]] for one in made["sp"]]
+    assert "azd env set SIGN_IN_CLIENT_ID the-app" in azure.state["calls"]
+    assert "ad sp update --id the-sp --set appRoleAssignmentRequired=true" in " ".join(azure.state["calls"])
+    assert [] == [call for call in azure.state["calls"] if "credential reset" in call or "password" in call]
 
 
 @pytest.mark.parametrize("name", ["check-sync-action", "subscribe"])
