@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -240,6 +241,31 @@ def test_the_application_to_sign_in_with_is_made_once_and_without_a_secret(
     assert "azd env set SIGN_IN_CLIENT_ID the-app" in azure.state["calls"]
     assert "ad sp update --id the-sp --set appRoleAssignmentRequired=true" in " ".join(azure.state["calls"])
     assert [] == [call for call in azure.state["calls"] if "credential reset" in call or "password" in call]
+
+
+def test_the_button_leads_to_the_template_of_its_own_repository(tmp_path: Path) -> None:
+    """Proves the page that a release puts beside the compiled template, in whosever copy it is released."""
+    compiled = tmp_path / "compiled.json"
+    compiled.write_text("{}", encoding="utf-8")
+    subprocess.run(
+        [SCRIPTS / "template-branch.sh", compiled, tmp_path / "branch"],
+        env={"PATH": os.environ["PATH"], "GITHUB_REPOSITORY": "contoso/rotation"},
+        check=True,
+        timeout=10,
+    )
+    page = (tmp_path / "branch/README.md").read_text(encoding="utf-8")
+    buttons = dict(
+        re.findall(r"\(https://(portal\.azure\.\w+)/#create/Microsoft\.Template/uri/([^)]+)\)", page)
+    )
+
+    assert {"portal.azure.com", "portal.azure.us", "portal.azure.cn"} == set(buttons)
+    assert {"https://raw.githubusercontent.com/contoso/rotation/template/azuredeploy.json"} == {
+        unquote(uri) for uri in buttons.values() if "/" not in uri and ":" not in uri
+    }
+    assert "{}" == (tmp_path / "branch/azuredeploy.json").read_text(encoding="utf-8")
+    assert "infra/scripts/template-branch.sh dist/azuredeploy.json template" in text(
+        ".github/workflows/release.yml"
+    )
 
 
 @pytest.mark.parametrize("name", ["check-sync-action", "subscribe"])
