@@ -359,6 +359,8 @@ module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewa
   }
 }]
 
+// One after the other: vaults of one resource group share a role definition, and Azure refuses to write it twice at once.
+@batchSize(1)
 module vaultRights 'modules/vault-rights.bicep' = [for vault in vaults: {
   name: 'vault-rights-${uniqueString(vault.id)}'
   scope: resourceGroup(split(vault.id, '/')[2], split(vault.id, '/')[4])

@@ -374,6 +374,13 @@ def test_the_python_that_is_deployed_is_one_that_is_tested() -> None:
     assert version in text("README.md")
 
 
+def test_one_role_definition_is_written_once_at_a_time() -> None:
+    """Proves that vaults of one resource group, which share a custom role, are given it in turn."""
+    assert "guid(resourceGroup().id, 'apim-cert-rotation', 'certificates')" in VAULT_RIGHTS
+    assert "@batchSize(1)\nmodule vaultRights " in MAIN
+    assert "[for group in union(gatewayResourceGroups, gatewayResourceGroups): {" in MAIN
+
+
 def test_the_language_stays_within_what_the_checks_can_read() -> None:
     """Proves that no file uses what checkov's grammar does not know, in which case it would be skipped."""
     for name, source in bicep().items():
