@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -239,6 +239,34 @@ class Endpoint:
         return f"rotation-check{name[1:]}" if name.startswith("*.") else name
 
 
+class CertificateText(Protocol):
+    """What a presented certificate says of itself, parsed when it is asked for."""
+
+    @property
+    def thumbprint(self) -> str:
+        """SHA-1 of its DER in upper-case hex."""
+
+    @property
+    def not_after(self) -> datetime | None:
+        """In UTC; None where it cannot be read."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The DNS names for which it is meant."""
+
+    @property
+    def subject(self) -> str:
+        """The distinguished name."""
+
+    @property
+    def issuer(self) -> str:
+        """The distinguished name of who vouches for it."""
+
+    @property
+    def serial(self) -> str:
+        """In upper-case hex."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a gateway listens; `replicas` of it share the address behind a load balancer."""
@@ -268,7 +296,7 @@ class Address:
 class ServedCertificate:
     """The leaf read in one handshake of so many `seconds`, with its connection.
 
-    `distrust` is OpenSSL's complaint, None where it verified.
+    `distrust` is OpenSSL's complaint, None where it verified. `chain` is what was presented, the leaf first.
     """
 
     endpoint: Endpoint
@@ -277,12 +305,33 @@ class ServedCertificate:
     address: str
     tls_version: str
     distrust: str | None
-    not_after: datetime | None
-    names: tuple[str, ...]
-    subject: str
-    issuer: str
-    serial: str
+    chain: tuple[CertificateText, ...] = field(repr=False, compare=False)
     seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def not_after(self) -> datetime | None:
+        """Of the leaf, like what follows."""
+        return self.chain[0].not_after
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The DNS names for which it is meant."""
+        return self.chain[0].names
+
+    @property
+    def subject(self) -> str:
+        """The distinguished name."""
+        return self.chain[0].subject
+
+    @property
+    def issuer(self) -> str:
+        """The distinguished name of who vouches for it."""
+        return self.chain[0].issuer
+
+    @property
+    def serial(self) -> str:
+        """In upper-case hex."""
+        return self.chain[0].serial
 
 
 class ProbeFault(StrEnum):

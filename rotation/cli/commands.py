@@ -311,8 +311,9 @@ def probe(
     settings = _settings(context, screen, scoped=False)
     endpoint = Endpoint(name, "", dialled, dialled_port, connections)
     with screen.working(f"Connecting to {dialled}:{dialled_port} …"):
-        seen, chain = _run(screen, handshakes(settings, endpoint))
+        seen = _run(screen, handshakes(settings, endpoint))
     served = [each for each in seen if isinstance(each, ServedCertificate)]
+    chain = served[0].chain if served else ()
     now = datetime.now(UTC)
     screen.table(
         ("name", "value"),
@@ -340,7 +341,15 @@ def probe(
         "connected_to": f"{dialled}:{dialled_port}",
         "served": [{**_record(each), "names": list(each.names)} for each in served],
         "failures": [{"fault": f.fault, "detail": f.detail} for f in seen if isinstance(f, ProbeFailure)],
-        "chain": [_plain(asdict(link)) for link in chain],
+        "chain": [
+            {
+                "subject": link.subject,
+                "issuer": link.issuer,
+                "thumbprint": link.thumbprint,
+                "not_after": link.not_after.isoformat() if link.not_after else None,
+            }
+            for link in chain
+        ],
     }
     screen.end(code, result)
 

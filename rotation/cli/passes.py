@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from rotation.api import Resync
 from rotation.app import build
@@ -16,14 +15,10 @@ from rotation.model import (
     Reason,
     Report,
     Scope,
-    ServedCertificate,
     Trigger,
 )
 from rotation.reconcile import reconcile
 from rotation.settings import Settings
-
-if TYPE_CHECKING:
-    from rotation.clients.tls_chain import Link
 
 READS_AT_ONCE = 16
 
@@ -75,16 +70,10 @@ async def survey(
     return None if problems else listed, versions
 
 
-async def handshakes(settings: Settings, endpoint: Endpoint) -> tuple[list[Observation], list["Link"]]:
-    """What an endpoint serves, with no sign-in, and the chain that it sends."""
+async def handshakes(settings: Settings, endpoint: Endpoint) -> list[Observation]:
+    """What an endpoint serves, with no sign-in."""
     from rotation.clients.http import tls_context
     from rotation.clients.tls import TlsProbe
-    from rotation.clients.tls_chain import read_chain
 
-    place = (endpoint.host, endpoint.port)
     handshake = TlsProbe(tls_context(settings.ca_bundle), settings.connect_to, settings.probe_timeout)
-    seen = await handshake([endpoint])
-    chain: list[Link] = []
-    if any(isinstance(each, ServedCertificate) for each in seen):
-        chain = await read_chain(place, endpoint.sni, settings.connect_to, settings.probe_timeout)
-    return seen, chain
+    return await handshake([endpoint])

@@ -5,7 +5,6 @@ https://learn.microsoft.com/rest/api/keyvault/certificates. Needs certificates g
 """
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -100,13 +99,12 @@ def _version(certificate: CertificateId, found: KeyVaultCertificate) -> Certific
     properties = found.properties
     if not found.cer or not properties or not properties.version:
         raise ValueError("the answer has no certificate or no version")
-    der = bytes(found.cer)
-    leaf = describe(der)
+    leaf = describe(bytes(found.cer))
     return CertificateVersion(
         certificate=certificate,
         version=properties.version.lower(),
-        thumbprint=hashlib.sha1(der).hexdigest().upper(),  # noqa: S324 - Azure's identity for a leaf, not trust
-        sha256=hashlib.sha256(der).hexdigest().upper(),
+        thumbprint=leaf.thumbprint,
+        sha256=leaf.sha256,
         enabled=properties.enabled is not False,
         created=_moment(properties.created_on, "created"),
         updated=_moment(properties.updated_on, "updated"),

@@ -5,14 +5,15 @@ has proven its key, so a second handshake without verification follows: a leaf c
 TLS 1.2 the handshake is left as soon as the server's flight is complete and its key proven, so that a gateway
 which then demands a client certificate is read all the same.
 
-A call works on a thread of its own: one selector, non-blocking sockets, and OpenSSL fed from memory. An
-address that has not answered yet gets four connections. Where four in a row were not answered, and nothing
+A call works on two threads of its own, each with a selector, non-blocking sockets, and OpenSSL fed from
+memory, which lets the other thread go on while it calculates. Every address belongs to one of them.
+
+An address that has not answered yet gets four connections. Where four in a row were not answered, and nothing
 else there was meanwhile, the rest of its queue is not dialled: whether a place answers belongs to the
 address, only the certificate belongs to the name.
 """
 
 import asyncio
-import hashlib
 import ipaddress
 import math
 import re
@@ -20,16 +21,16 @@ import socket
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from errno import EMFILE, ENFILE
-from functools import lru_cache, partial
+from functools import partial
 from itertools import takewhile
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 from rotation.clients.calls import count
 from rotation.clients.x509 import describe
@@ -43,11 +44,13 @@ SOCKETS_UNANSWERED = 400
 SOCKETS_ON_TRIAL = 4
 """At one address that has not answered yet; so many failures in a row close it."""
 
+READY_AT_ONCE = 64
+"""More sockets would only wait for the processor, and their servers for us."""
+
 NAMES_AT_ONCE = 32
-CALLS_AT_ONCE = 64
+LOOPS_AT_ONCE = 64
+LOOPS_OF_A_CALL = 2
 LARGEST_FLIGHT = 256 * 1024
-LEAVES_REMEMBERED = 4096
-"""Leaves that are parsed once: the next pass, and the next connection, mostly meets the same."""
 
 _NAME = re.compile(
     r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)+"
@@ -77,7 +80,7 @@ class TlsProbe:
         self._sockets = _Sockets()
         # The loop's own pool has six threads on two cores: many slow names would time out just by queueing.
         self._resolver = ThreadPoolExecutor(NAMES_AT_ONCE, "resolve")
-        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, "probe")
+        self._threads = ThreadPoolExecutor(LOOPS_AT_ONCE, "probe")
 
     async def __call__(
         self, endpoints: Sequence[Endpoint], *, within: timedelta | None = None
@@ -87,23 +90,39 @@ class TlsProbe:
         Failures are values; what has no result `within` this time is out of time.
         """
         ends = time.monotonic() + within.total_seconds() if within is not None else math.inf
-        call = _Call(
-            jobs=[_Job(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)],
-            verified=self._context,
-            unverified=self._unverified,
-            connect_to=self._connect_to,
-            timeout=self._timeout,
-            ends=ends,
-            sockets=self._sockets,
-            resolver=self._resolver,
-        )
-        work = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
+        jobs = [_Job.of(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)]
+        loops = [
+            _Loop(
+                jobs=part,
+                verified=self._context,
+                unverified=self._unverified,
+                connect_to=self._connect_to,
+                timeout=self._timeout,
+                ends=ends,
+                sockets=self._sockets,
+                resolver=self._resolver,
+            )
+            for part in self._parts(jobs)
+        ]
+        running = asyncio.get_running_loop()
+        work = [running.run_in_executor(self._threads, loop.run) for loop in loops]
         try:
-            return await asyncio.shield(work)
+            await asyncio.shield(asyncio.gather(*work))
         finally:
-            call.stop()
-            await asyncio.wait([work])
-            count("handshakes", call.dialled)
+            for loop in loops:
+                loop.stop()
+            await asyncio.wait(work)
+            count("handshakes", sum(loop.dialled for loop in loops))
+        return [job.observation for job in jobs]
+
+    def _parts(self, jobs: "Sequence[_Job]") -> "list[list[_Job]]":
+        """The jobs of each loop; those that are dialled at one place stay together."""
+        parts: list[list[_Job]] = [[] for _ in range(LOOPS_OF_A_CALL)]
+        part_of: dict[Address, list[_Job]] = {}
+        for job in jobs:
+            target = self._connect_to.get(job.host, job.host)
+            part_of.setdefault(target, min(parts, key=len)).append(job)
+        return [part for part in parts if part] or [[]]
 
 
 class _FaultError(Exception):
@@ -115,39 +134,54 @@ class _FaultError(Exception):
 
 
 class _Sockets:
-    """The sockets of all calls under way: a context for each call, which gets an even share of them."""
+    """The sockets of all loops under way: a context for each loop, which gets an even share of them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._calls = 0
+        self._loops = 0
+        self._dialling: Counter[Address] = Counter()
         self._open: Counter[Address] = Counter()
-        self._total = 0
+        self.total = 0
 
     def __enter__(self) -> None:
         with self._lock:
-            self._calls += 1
+            self._loops += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._calls -= 1
+            self._loops -= 1
+
+    def join(self, address: Address) -> None:
+        """One more loop has jobs there."""
+        with self._lock:
+            self._dialling[address] += 1
+
+    def leave(self, addresses: Iterable[Address]) -> None:
+        """A loop has none there any more."""
+        with self._lock:
+            self._dialling -= Counter(list(addresses))
 
     def share(self, limit: int) -> int:
-        """One call's part of a limit."""
-        return max(1, limit // self._calls)
+        """One loop's part of a limit for all."""
+        return max(1, limit // self._loops)
+
+    def share_at(self, address: Address) -> int:
+        """One loop's part of the limit at an address."""
+        return max(1, SOCKETS_PER_ADDRESS // self._dialling[address])
 
     def take(self, address: Address) -> bool:
         """Whether one more may be open there; then it is counted until it is given back."""
         with self._lock:
-            if self._total >= SOCKETS_AT_ONCE or self._open[address] >= SOCKETS_PER_ADDRESS:
+            if self.total >= SOCKETS_AT_ONCE or self._open[address] >= SOCKETS_PER_ADDRESS:
                 return False
-            self._total += 1
+            self.total += 1
             self._open[address] += 1
             return True
 
     def give(self, address: Address) -> None:
         """One there was closed."""
         with self._lock:
-            self._total -= 1
+            self.total -= 1
             self._open[address] -= 1
             if not self._open[address]:
                 del self._open[address]
@@ -158,9 +192,22 @@ class _Job:
     """An observation to make. `distrust` is OpenSSL's complaint, once it has refused the chain."""
 
     endpoint: Endpoint
+    sni: str
+    host: Address
     distrust: str | None = None
     stage: str = "its host not resolved"
     seen: Observation | None = None
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> Self:
+        """One of those that an endpoint asks for."""
+        return cls(endpoint, endpoint.sni, (endpoint.host.lower(), endpoint.port))
+
+    @property
+    def observation(self) -> Observation:
+        """What was seen, or how far it came."""
+        late = f"{self.stage} when time was up"
+        return self.seen or ProbeFailure(self.endpoint, ProbeFault.OUT_OF_TIME, late)
 
 
 @dataclass(slots=True, eq=False)
@@ -197,10 +244,13 @@ class _Connection:
     incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
     connected: bool = False
+    proven: bool = False
     received: int = 0
 
     def receive(self) -> None:
         """Hand what has arrived to OpenSSL."""
+        if not self.connected:
+            return
         flight = self.sock.recv(16384)
         self.received += len(flight)
         if not flight:
@@ -209,22 +259,27 @@ class _Connection:
             raise _FaultError(ProbeFault.PROTOCOL, f"more than {LARGEST_FLIGHT} bytes of handshake")
         self.incoming.write(flight)
 
-    def shake_hands(self) -> bytes:
-        """The leaf whose key the peer has proven; empty as long as more has to arrive."""
+    def shake_hands(self) -> None:
+        """Let OpenSSL go on, as far as it comes with what is here."""
         try:
             self.tls.do_handshake()
+            self.proven = True
         except ssl.SSLWantReadError:
-            # A leaf without a reply to send is TLS 1.3 before CertificateVerify: its key is not proven yet.
-            if reply := self.outgoing.read():
-                if leaf := _presented(self.tls):
-                    return leaf
-                self.sock.sendall(reply)
-            return b""
-        return self.tls.getpeercert(binary_form=True) or b""
+            pass
+
+    def reply(self) -> None:
+        """Send what OpenSSL has to say, unless the peer has proven the key of its leaf already."""
+        if self.proven or not (flight := self.outgoing.read()):
+            # A chain without a reply to send is TLS 1.3 before CertificateVerify: its key is not proven yet.
+            return
+        if _chain(self.tls):
+            self.proven = True
+        else:
+            self.sock.sendall(flight)
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class _Loop:
     """One pass over its jobs, on the thread that runs it. Seconds are those of the monotonic clock."""
 
     jobs: Sequence[_Job]
@@ -252,40 +307,37 @@ class _Call:
         """End it now, from another thread."""
         self.ends = -math.inf
 
-    def run(self) -> list[Observation]:
-        """What was seen in every job."""
+    def run(self) -> None:
+        """See to every job, as far as time allows."""
         with self.sockets, DefaultSelector() as self.selector:
             try:
                 self._start()
+                ready: list[_Connection] = []
                 while self.unfinished and time.monotonic() < self.ends:
                     self._resolve()
-                    self._expire()
-                    self._dial()
-                    for key, _ in self.selector.select(_GLANCE):
-                        self._go_on(key.data)
-                        if time.monotonic() >= self.ends:
-                            break
+                    if len(ready) < READY_AT_ONCE:
+                        self._dial()
+                    ready = [key.data for key, _ in self.selector.select(_GLANCE)]
+                    self._expire(ready)
+                    # A hello costs little, and the sooner it leaves, the sooner there is an answer.
+                    ready.sort(key=lambda connection: connection.connected)
+                    self._go_on(ready[: 4 + len(ready) // 4])
             finally:
                 for lookup in self.lookups.values():
                     lookup.cancel()
                 for connection in list(self.connections):
                     self._close(connection)
-        return [
-            job.seen or ProbeFailure(job.endpoint, ProbeFault.OUT_OF_TIME, f"{job.stage} when time was up")
-            for job in self.jobs
-        ]
+                self.sockets.leave(self.places)
 
     def _start(self) -> None:
         """Refuse impossible names, and look up each host once."""
         self.unfinished = len(self.jobs)
         self.resolver_spoke = time.monotonic()
         for job in self.jobs:
-            sni = job.endpoint.sni
-            if not _NAME.fullmatch(sni) or sni.rpartition(".")[2].isdecimal():
-                self._fail([job], ProbeFault.BAD_NAME, sni)
+            if not _NAME.fullmatch(job.sni) or job.sni.rpartition(".")[2].isdecimal():
+                self._fail([job], ProbeFault.BAD_NAME, job.sni)
             else:
-                host = job.endpoint.host.lower(), job.endpoint.port
-                self.unresolved.setdefault(host, []).append(job)
+                self.unresolved.setdefault(job.host, []).append(job)
         for host in list(self.unresolved):
             target = self.connect_to.get(host, host)
             if _is_literal(target[0]):
@@ -320,17 +372,25 @@ class _Call:
         if host not in self.connect_to and _forbidden(address[0]):
             self._fail(jobs, ProbeFault.FORBIDDEN_ADDRESS, address[0])
             return
-        place = self.places.setdefault(address, _Place(address))
+        if address not in self.places:
+            self.places[address] = _Place(address)
+            self.sockets.join(address)
+        place = self.places[address]
         for job in jobs:
             job.stage = "not dialled"
         place.waiting.extend(jobs)
         self._line_up(place)
 
-    def _expire(self) -> None:
-        """End the connections whose time is up; they are in the order in which they began."""
+    def _expire(self, ready: Collection[_Connection]) -> None:
+        """End the connections whose time is up; they are in the order in which they began.
+
+        What is ready was answered, and waits for this thread: it may take twice as long.
+        """
         began = time.monotonic() - self.timeout
         detail = f"nothing for {self.timeout:g} s"
         for connection in list(takewhile(lambda each: each.began <= began, self.connections)):
+            if connection in ready and connection.began > began - self.timeout:
+                continue
             if connection.connected:
                 self._end(connection, ProbeFault.HANDSHAKE_TIMEOUT, detail)
             else:
@@ -359,7 +419,7 @@ class _Call:
 
     def _most(self, place: _Place) -> int:
         """How many sockets one place may have."""
-        most = self.sockets.share(SOCKETS_PER_ADDRESS)
+        most = self.sockets.share_at(place.address)
         return min(most, SOCKETS_ON_TRIAL) if place.untried else most
 
     def _line_up(self, place: _Place) -> None:
@@ -382,7 +442,7 @@ class _Call:
             sock = socket.socket(socket.AF_INET6 if ":" in place.address[0] else socket.AF_INET)
         except OSError as error:
             self.sockets.give(place.address)
-            if error.errno in {EMFILE, ENFILE} and self.connections:
+            if error.errno in {EMFILE, ENFILE} and self.sockets.total:
                 return False
             self._fail([place.waiting.popleft()], ProbeFault.UNREACHABLE, error.strerror)
             return True
@@ -391,7 +451,8 @@ class _Call:
         job.stage = "not connected"
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         context = self.verified if job.distrust is None else self.unverified
-        tls = context.wrap_bio(incoming, outgoing, server_hostname=job.endpoint.sni)
+        # Bytes, because Python would run every str through its slow codec for international names.
+        tls = context.wrap_bio(incoming, outgoing, server_hostname=job.sni.encode())
         connection = _Connection(job, place, time.monotonic(), sock, tls, incoming, outgoing)
         self.connections[connection] = None
         self.selector.register(sock, EVENT_WRITE, connection)
@@ -406,17 +467,28 @@ class _Call:
             self._failed(connection, error)
         return True
 
-    def _go_on(self, connection: _Connection) -> None:
-        """Take the next step of a connection whose socket is ready."""
-        try:
-            if connection.connected:
-                connection.receive()
-            leaf = connection.shake_hands()
-            if not connection.connected:  # to send the hello would have raised whatever prevented it
+    def _go_on(self, ready: Sequence[_Connection]) -> None:
+        """Take the next step of connections whose sockets are ready.
+
+        All take a part of it before any takes the next: what it needs is in the processor's caches by then.
+        """
+        for part in (_Connection.receive, _Connection.shake_hands, _Connection.reply):
+            ready = [connection for connection in ready if self._takes(connection, part)]
+        for connection in ready:
+            if connection.proven:
+                connection.job.seen = _served(connection)
+                self.unfinished -= 1
+                self._close(connection)
+            elif not connection.connected:  # to send the hello would have raised whatever prevented it
                 connection.connected = True
                 connection.job.stage = "in the handshake"
                 self._answered(connection.place)
                 self.selector.modify(connection.sock, EVENT_READ, connection)
+
+    def _takes(self, connection: _Connection, part: Callable[[_Connection], None]) -> bool:
+        """Whether a part of the step is taken; otherwise the connection has come to its end."""
+        try:
+            part(connection)
         except ssl.SSLCertVerificationError as error:
             connection.job.distrust = clean(error.verify_message)
             connection.place.waiting.appendleft(connection.job)
@@ -428,10 +500,8 @@ class _Call:
         except _FaultError as failure:
             self._end(connection, failure.fault, failure)
         else:
-            if leaf:
-                connection.job.seen = _served(connection, leaf)
-                self.unfinished -= 1
-                self._close(connection)
+            return True
+        return False
 
     def _failed(self, connection: _Connection, error: OSError) -> None:
         """End a connection by what the system says; whoever refuses or resets it has answered."""
@@ -480,56 +550,26 @@ class _Call:
         self._line_up(place)
 
 
-def _presented(tls: ssl.SSLObject) -> bytes:
-    """The leaf that has arrived by now, if any; before Python 3.13 only the object inside tells it."""
+def _chain(tls: ssl.SSLObject) -> list[Any]:
+    """The chain that has arrived by now, if any; before Python 3.13 only the object inside tells it."""
     inner: Any = tls if hasattr(tls, "get_unverified_chain") else tls._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
-    chain = inner.get_unverified_chain() or [b""]
-    return bytes(chain[0]) if isinstance(chain[0], bytes) else bytes(chain[0].public_bytes(2))  # 2 is DER
+    return inner.get_unverified_chain() or []
 
 
-def _served(connection: _Connection, der: bytes) -> ServedCertificate:
+def _served(connection: _Connection) -> ServedCertificate:
     host, port = connection.place.address
-    leaf = _describe(der)
+    ders = (each if isinstance(each, bytes) else each.public_bytes(2) for each in _chain(connection.tls))
+    chain = tuple(map(describe, ders))
     return ServedCertificate(
         endpoint=connection.job.endpoint,
-        thumbprint=leaf.thumbprint,
-        sha256=leaf.sha256,
+        thumbprint=chain[0].thumbprint,
+        sha256=chain[0].sha256,
         address=f"{host}:{port}",
         # Left before the end there is no version yet, and that happens in TLS 1.2 only.
         tls_version=connection.tls.version() or "TLSv1.2",
         distrust=connection.job.distrust,
-        not_after=leaf.not_after,
-        names=leaf.names,
-        subject=leaf.subject,
-        issuer=leaf.issuer,
-        serial=leaf.serial,
+        chain=chain,
         seconds=time.monotonic() - connection.began,
-    )
-
-
-class _Leaf(NamedTuple):
-    """What is told of a leaf, wherever and by whomever it is served."""
-
-    thumbprint: str
-    sha256: str
-    not_after: datetime | None
-    names: tuple[str, ...]
-    subject: str
-    issuer: str
-    serial: str
-
-
-@lru_cache(LEAVES_REMEMBERED)
-def _describe(der: bytes) -> _Leaf:
-    leaf = describe(der)
-    return _Leaf(
-        thumbprint=hashlib.sha1(der).hexdigest().upper(),  # noqa: S324 - Azure's identity for a leaf, not trust
-        sha256=hashlib.sha256(der).hexdigest().upper(),
-        not_after=leaf.not_after,
-        names=leaf.names,
-        subject=leaf.subject,
-        issuer=leaf.issuer,
-        serial=leaf.serial,
     )
 
 

@@ -1,12 +1,13 @@
 """What a certificate says of itself, for display and for the rules about dates and names.
 
 A hostile certificate must not stop a verdict: each field that cannot be read is left empty. A field is parsed
-when it is asked for: to describe ten thousand leaves in full would cost a tenth of their handshakes.
+when it is first asked for: between handshakes it would cost three times as much as after them.
 """
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 from warnings import catch_warnings, simplefilter
@@ -19,76 +20,96 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_NAMES = 4096
+REMEMBERED = 4096
+"""Certificates that are parsed once: the next pass, and the next connection, mostly meets the same."""
 
 _WARNING_FILTERS = Lock()
-"""The interpreter has one list of them, and the probe's thread is not the only one that describes."""
+"""The interpreter has one list of them, and who describes may do so on any thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """The readable part of a certificate; None and empty where it was not. `serial` is in upper-case hex."""
+class Described:
+    """A certificate in DER and its readable part; None and empty where it cannot be read."""
 
-    certificate: "Certificate | None"
-    serial: str
+    def __init__(self, der: bytes) -> None:
+        self._der = der
 
-    @property
+    @cached_property
+    def thumbprint(self) -> str:
+        """SHA-1 in upper-case hex."""
+        return hashlib.sha1(self._der).hexdigest().upper()  # noqa: S324 - Azure's identity for it, not trust
+
+    @cached_property
+    def sha256(self) -> str:
+        """In upper-case hex."""
+        return hashlib.sha256(self._der).hexdigest().upper()
+
+    @cached_property
     def not_before(self) -> datetime | None:
         """In UTC."""
         return self._read(lambda certificate: certificate.not_valid_before_utc, None)
 
-    @property
+    @cached_property
     def not_after(self) -> datetime | None:
         """In UTC."""
         return self._read(lambda certificate: certificate.not_valid_after_utc, None)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The DNS names for which it is meant."""
         return self._read(_names, ())
 
-    @property
+    @cached_property
     def subject(self) -> str:
         """The distinguished name as ARM shows it."""
         return self._read(lambda certificate: clean(certificate.subject.rfc4514_string()), "unreadable")
 
-    @property
+    @cached_property
     def issuer(self) -> str:
         """The distinguished name of who vouches for it."""
         return self._read(lambda certificate: clean(certificate.issuer.rfc4514_string()), "unreadable")
 
     @property
+    def serial(self) -> str:
+        """In upper-case hex."""
+        return self._loaded[1]
+
+    @cached_property
     def self_signed(self) -> bool:
         """Whether it names itself as its issuer."""
         return self._read(lambda certificate: certificate.issuer == certificate.subject, otherwise=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Type and size of the key in words."""
         return self._read(_key, "unreadable")
 
+    @cached_property
+    def _loaded(self) -> "tuple[Certificate | None, str]":
+        """The certificate as it is parsed, and its serial number."""
+        from cryptography import x509
+
+        with _WARNING_FILTERS, catch_warnings():
+            simplefilter("ignore")  # a negative serial number is worth a warning to cryptography, not to us
+            try:
+                certificate = x509.load_der_x509_certificate(self._der)
+                serial = f"{certificate.serial_number:X}"
+            except ValueError:
+                return None, "unreadable"
+            else:
+                return certificate, serial
+
     def _read(self, field: "Callable[[Certificate], T]", otherwise: T) -> T:
-        if self.certificate is None:
+        certificate, _ = self._loaded
+        if certificate is None:
             return otherwise
         try:
-            return field(self.certificate)
+            return field(certificate)
         except _unreadable():
             return otherwise
 
 
-UNREADABLE = Leaf(None, "unreadable")
-
-
-def describe(der: bytes) -> Leaf:
-    """Read a DER certificate as far as it can be read."""
-    from cryptography import x509
-
-    with _WARNING_FILTERS, catch_warnings():
-        simplefilter("ignore")  # a negative serial number is worth a warning to cryptography, not to us
-        try:
-            certificate = x509.load_der_x509_certificate(der)
-            return Leaf(certificate, f"{certificate.serial_number:X}")
-        except ValueError:
-            return UNREADABLE
+describe = lru_cache(REMEMBERED)(Described)
+"""A certificate in DER, read as far as it can be read."""
 
 
 def _names(certificate: "Certificate") -> tuple[str, ...]:

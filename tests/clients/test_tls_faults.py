@@ -249,6 +249,29 @@ def test_a_distrusted_leaf_is_read_all_the_same(
     assert leaf.thumbprint == seen.thumbprint
     assert seen.distrust
     assert complaint in seen.distrust
+    assert thumbprints(leaf.chain_pem) == [each.thumbprint for each in seen.chain]
+
+
+@pytest.mark.parametrize("demand", [False, True], ids=["", "demands a client certificate"])
+@pytest.mark.parametrize("version", [TLS12, TLS13], ids=["TLS 1.2", "TLS 1.3"])
+def test_the_whole_chain_is_read_as_it_is_presented(version: ssl.TLSVersion, *, demand: bool) -> None:
+    """Junk, roots and repetitions too: a person who looks into a broken gateway needs to see them."""
+    presented = TRUSTED.chain_pem + forge.self_signed().chain_pem + farm.CA.pem
+    context = farm.server_context(presented, only=version, client_certificate=demand)
+
+    with Listener(farm.shake_hands(context)) as listener:
+        seen = observe(listener.place)
+
+    assert isinstance(seen, ServedCertificate)
+    assert thumbprints(presented) == [each.thumbprint for each in seen.chain]
+    assert [TRUSTED.not_after, seen.issuer] == [seen.chain[0].not_after, seen.chain[1].subject]
+
+
+def thumbprints(chain_pem: str) -> list[str]:
+    """SHA-1 of each certificate in PEM."""
+    ends = "-----END CERTIFICATE-----\n"
+    ders = [ssl.PEM_cert_to_DER_cert(each + ends) for each in chain_pem.split(ends)[:-1]]
+    return [hashlib.sha1(der, usedforsecurity=False).hexdigest().upper() for der in ders]
 
 
 @pytest.mark.parametrize("version", [TLS12, TLS13], ids=["TLS 1.2", "TLS 1.3"])

@@ -114,6 +114,27 @@ def test_an_address_that_is_slow_to_accept_is_not_dead() -> None:
     assert [None] * 10 == faults(seen)
 
 
+class Slow(ssl.SSLObject):
+    """A handshake on a processor that others use, too."""
+
+    def do_handshake(self) -> None:
+        """Take a while over each step."""
+        threading.Event().wait(0.035)
+        super().do_handshake()
+
+
+def test_what_was_answered_is_read_although_this_process_is_late() -> None:
+    """Sixty-four steps take more than two seconds here; none of the servers took half of one."""
+    context = farm.client_context()
+    context.sslobject_class = Slow
+    with Listener(farm.serving(TRUSTED)) as listener:
+        probe = TlsProbe(context, {("gateway.test", 443): listener.place}, timedelta(seconds=1.5))
+
+        seen = look(probe, [Endpoint(name, "West Europe", "gateway.test") for name in names(36)])
+
+    assert [None] * 36 == faults(seen)
+
+
 def test_what_is_not_finished_within_the_time_is_out_of_time() -> None:
     """Every observation that was not made is named, with how far it came; those that were made are kept."""
     with (

@@ -1,7 +1,16 @@
 import pytest
 
-from rotation.clients.x509 import UNREADABLE, describe
+from rotation.clients.x509 import Described, describe
 from tests.clients import forge
+
+
+def everything(der: bytes) -> tuple[object, ...]:
+    """All that a certificate may say of itself."""
+    it = Described(der)
+    return it.not_before, it.not_after, it.names, it.subject, it.issuer, it.serial, it.self_signed, it.key
+
+
+UNREADABLE = (None, None, (), "unreadable", "unreadable", "unreadable", False, "unreadable")
 
 
 def test_a_key_of_no_known_kind_hides_nothing_else() -> None:
@@ -16,11 +25,19 @@ def test_a_key_of_no_known_kind_hides_nothing_else() -> None:
 )
 def test_what_is_no_certificate_is_unreadable(der: bytes) -> None:
     """Bytes that are not even a certificate are described all the same."""
-    assert UNREADABLE == describe(der)
+    assert UNREADABLE == everything(der)
 
 
 def test_every_shortened_certificate_is_described() -> None:
     """Wherever the bytes end, the answer is a value."""
     whole = forge.self_signed().der
 
-    assert {UNREADABLE} == {describe(whole[:length]) for length in range(len(whole))}
+    assert {UNREADABLE} == {everything(whole[:length]) for length in range(len(whole))}
+
+
+def test_a_certificate_is_parsed_once() -> None:
+    """The next connection that meets it, and the next pass, find what was read before."""
+    der = forge.self_signed().der
+
+    assert describe(der) is describe(bytes(bytearray(der)))
+    assert describe(der).names is describe(der).names

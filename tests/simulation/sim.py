@@ -45,6 +45,7 @@ from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, Worl
 from rotation.verdict import Limits
 from sandbox import world as sandbox
 from sandbox.certificates import CertificateAuthority, Leaf
+from tests.unit.build import Presented
 
 Ts = TypeVarTuple("Ts")
 
@@ -867,11 +868,16 @@ class Simulation:
                 address="203.0.113.1",
                 tls_version="TLSv1.3",
                 distrust=None,
-                not_after=EPOCH + timedelta(days=90),
-                names=(endpoint.hostname,),
-                subject="CN=simulated",
-                issuer="CN=Sandbox",
-                serial="1",
+                chain=(
+                    Presented(
+                        thumbprint=thumbprint,
+                        not_after=EPOCH + timedelta(days=90),
+                        names=(endpoint.hostname,),
+                        subject="CN=simulated",
+                        issuer="CN=Sandbox",
+                        serial="1",
+                    ),
+                ),
             )
         return self._leaves[key]
 

@@ -1,7 +1,7 @@
 """Builders with defaults: a test names only what it is about."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from rotation.gateways.api_management import KIND
@@ -107,6 +107,18 @@ def endpoint(
     return Endpoint(hostname, region, address, connections=connections)
 
 
+@dataclass
+class Presented:
+    """What a certificate says of itself."""
+
+    thumbprint: str
+    not_after: datetime | None
+    names: tuple[str, ...]
+    subject: str
+    issuer: str
+    serial: str
+
+
 def served(
     thumbprint: str = NEW,
     at: Endpoint | None = None,
@@ -123,11 +135,9 @@ def served(
         address="20.50.2.1:443",
         tls_version="TLSv1.3",
         distrust=distrust,
-        not_after=not_after,
-        names=names,
-        subject=f"CN={HOSTNAME}",
-        issuer="CN=Contoso Issuing CA",
-        serial="0A1B",
+        chain=(
+            Presented(thumbprint, not_after, names, f"CN={HOSTNAME}", "CN=Contoso Issuing CA", serial="0A1B"),
+        ),
     )
 
 
