@@ -41,7 +41,7 @@ param settings object = {}
 ])
 param syncRole string = 'Exact'
 
-@description('Further actions for the role that may sync, for kinds of gateway that need them.')
+@description('Actions for a custom role of their own beside the one that may sync. What the kinds of gateway in the setting ROTATION_KINDS need is among them anyway.')
 param extraSyncActions array = []
 
 @description('The role on the vaults. Certificates: a custom role with certificates/read alone. Reader: Key Vault Reader, where custom roles are not allowed. Neither can read a secret.')
@@ -348,6 +348,12 @@ module app 'modules/app.bicep' = {
   ]
 }
 
+// What a kind of gateway needs to be synced, where the setting turns it on.
+var kinds = toLower(settings.?ROTATION_KINDS ?? '')
+var selfHostedGatewayActions = contains(kinds, 'selfhostedgateway') ? [
+  'Microsoft.ApiManagement/service/certificates/refreshSecret/action'
+] : []
+
 module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewayResourceGroups, gatewayResourceGroups): {
   name: 'gateway-rights-${uniqueString(group)}'
   scope: resourceGroup(split(group, '/')[2], split(group, '/')[4])
@@ -355,7 +361,7 @@ module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewa
     principalId: identity.outputs.principalId
     mayAct: enforced
     syncRole: syncRole
-    extraSyncActions: extraSyncActions
+    extraSyncActions: union(extraSyncActions, selfHostedGatewayActions)
   }
 }]
 

@@ -167,13 +167,14 @@ def sync_is_granted(gateway: Gateway, answer: Answer, *, enforce: bool) -> Line:
             f"the caller's permissions cannot be read ({answer.why}).",
             "Give the identity Reader on the service.",
         )
-    if allows(answer.items, SYNC_ACTION):
-        return Line("sync action", gateway.name, Level.OK, "refreshHostnames is granted.")
+    action = gateway.kind.action
+    if allows(answer.items, action):
+        return Line("sync action", gateway.name, Level.OK, f"{action.split('/')[-2]} is granted.")
     return Line(
         "sync action",
         gateway.name,
         Level.FAILURE if enforce else Level.WARNING,
-        f"{SYNC_ACTION} is not granted" + ("." if enforce else ", which observe does not need."),
+        f"{action} is not granted" + ("." if enforce else ", which observe does not need."),
         "Assign the role of infra/modules/gateway-rights.bicep on the service.",
     )
 

@@ -61,6 +61,7 @@ class Kind:
     Each file in `rotation/gateways/` has its own. A sync may be on its way for `sync_takes`, which `takes`
     says in words. In `down_in_tiers` a gateway goes down while it updates. The other texts complete messages:
 
+    - `action` is the right that a sync needs;
     - `subject` is what has a state ("the service"), `reference` the field that refers to Key Vault;
     - `not_offered` says what is missing where a sync is not supported, and what to do instead;
     - `overdue` is where to look when a sync has changed nothing;
@@ -73,6 +74,7 @@ class Kind:
     name: GatewayKind
     sync_takes: timedelta
     takes: str
+    action: str
     subject: str
     reference: str
     not_offered: str
@@ -397,6 +399,8 @@ class Binding:
 class Gateway:
     """A thing that terminates TLS. `id` is its ARM id; compare `key`, ARM ids ignore case.
 
+    `service_id` is the ARM id of what has its identity, where that is not itself.
+
     Its tags may exclude it, pause its syncs, or put it in a later ring: rings are synced in their order.
     `listed`: known from a list only, which may be minutes old. `as_of` is ARM's clock when the gateway
     itself was read, None where it is known from a list. `vault_error` is its own account of why it could not
@@ -416,6 +420,7 @@ class Gateway:
     ring: int = 0
     listed: bool = False
     as_of: datetime | None = None
+    service_id: str = ""
     vault_error: str | None = None
     advisory: str | None = None
 

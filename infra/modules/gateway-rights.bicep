@@ -7,7 +7,7 @@ param mayAct bool
 @description('Exact, Wildcard or ServiceContributor.')
 param syncRole string
 
-@description('Further actions for the role that may sync.')
+@description('Actions for a role beside the one that may sync.')
 param extraSyncActions array
 
 var reader = 'acdd72a7-3385-48ef-bd42-f606fba81ae7'
@@ -42,6 +42,7 @@ var notActions = {
     'Microsoft.ApiManagement/service/validatePolicies/action'
   ]
 }
+var extraRoleName = guid(resourceGroup().id, 'apim-cert-rotation', 'sync', 'extra')
 var customRoleName = guid(resourceGroup().id, 'apim-cert-rotation', 'sync', syncRole)
 
 resource mayRead 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
@@ -65,11 +66,43 @@ resource customRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (m
     ]
     permissions: [
       {
-        actions: isCustom ? concat(actions[syncRole], extraSyncActions) : []
+        actions: isCustom ? actions[syncRole] : []
         notActions: isCustom ? notActions[syncRole] : []
       }
     ]
   }
+}
+
+// A role of its own: what Wildcard takes away below a service would take these away too.
+resource extraRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (mayAct && !empty(extraSyncActions)) {
+  name: extraRoleName
+  properties: {
+    roleName: 'Certificate sync of further kinds of gateway (${uniqueString(resourceGroup().id)})'
+    description: 'May tell further kinds of gateway to read their Key Vault certificates again.'
+    type: 'CustomRole'
+    assignableScopes: [
+      resourceGroup().id
+    ]
+    permissions: [
+      {
+        actions: extraSyncActions
+        notActions: []
+      }
+    ]
+  }
+}
+
+resource maySyncMore 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (mayAct && !empty(extraSyncActions)) {
+  name: guid(resourceGroup().id, principalId, 'sync', 'extra')
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', extraRoleName)
+    description: 'apim-cert-rotation: asks for syncs of further kinds of gateway'
+  }
+  dependsOn: [
+    extraRole
+  ]
 }
 
 resource maySync 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (mayAct) {

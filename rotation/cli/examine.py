@@ -74,7 +74,8 @@ async def _registered(arm: reads.ArmReads) -> list[Line]:
 
 
 async def _gateway(arm: reads.ArmReads, gateway: Gateway, report: Report, *, enforce: bool) -> list[Line]:
-    permissions, network = await asyncio.gather(arm.permissions(gateway.id), arm.network_status(gateway.id))
+    service_id = gateway.service_id or gateway.id
+    permissions, network = await asyncio.gather(arm.permissions(gateway.id), arm.network_status(service_id))
     hosts = {certificate.vault_host for certificate in gateway.certificates}
     return [
         doctor.sync_is_granted(gateway, permissions, enforce=enforce),
@@ -109,7 +110,7 @@ async def _identities(arm: reads.ArmReads, gateway: Gateway, vaults: reads.Vault
             chosen.setdefault((binding.reference.certificate.vault_host, binding.identity), binding)
     if not chosen:
         return []
-    service = await arm.service(gateway.id)
+    service = await arm.service(gateway.service_id or gateway.id)
     if service.status != 200:
         return [doctor.gateway_unread(gateway, service)]
     lines: list[Line] = []

@@ -36,6 +36,7 @@ KIND = Kind(
     name=GatewayKind.API_MANAGEMENT,
     sync_takes=timedelta(minutes=45),  # 15 to 45 minutes: Microsoft Japan PaaS support
     takes="15 to 45 minutes",
+    action="Microsoft.ApiManagement/service/refreshHostnames/action",
     subject="the service",
     reference="keyVaultId",
     not_offered=(

@@ -40,6 +40,7 @@ KIND = Kind(
     name=GatewayKind.SELF_HOSTED,
     sync_takes=timedelta(minutes=2),
     takes="seconds: the certificate entity reads Key Vault at once, and gateways poll every 10 seconds",
+    action="Microsoft.ApiManagement/service/certificates/refreshSecret/action",
     subject="the certificate entity",
     reference="secretIdentifier",
     not_offered=(
@@ -271,6 +272,7 @@ class SelfHosted:
                 state="Succeeded",  # an entity has no operation that could be under way
                 bindings=tuple(self._binding(service, gateway, hostname) for gateway, hostname in of),
                 listed=True,
+                service_id=service.id,
                 **tagged(service.tags),
             )
             try:

@@ -53,6 +53,27 @@ CHECKS = (
 )
 
 
+def test_a_certificate_entity_is_examined_with_its_own_right_and_its_services_identity(
+    tmp_path: Path,
+) -> None:
+    """The right to sync differs by kind; who reads the vault is the service in both."""
+    world, service = contoso()
+    entity = service.add_entity("edge", world.vaults["kv-contoso"].certificates["contoso-com"])
+    service.add_self_hosted("edge-berlin", {"edge.contoso.com": entity})
+    with shell(world, tmp_path, {"ROTATION_KINDS": "SelfHostedGateway"}) as terminal:
+        found = levels(terminal.run("doctor", "--json"))
+        world.granted_actions.append("Microsoft.ApiManagement/service/certificates/refreshSecret/action")
+        granted = levels(terminal.run("doctor", "--json"))
+
+    assert ("warning", "ok") == (
+        found["sync action", "apim-contoso/edge"],
+        found["sync action", "apim-contoso"],
+    )
+    assert "ok" == granted["sync action", "apim-contoso/edge"]
+    assert "ok" == granted["gateway identity", f"apim-contoso/edge -> {VAULT}"]
+    assert "ok" == granted["network status", "apim-contoso/edge"]
+
+
 def test_everything_that_is_ill_is_found_in_one_run(tmp_path: Path) -> None:
     """One illness does not hide the others."""
     world, service = contoso()

@@ -161,6 +161,6 @@ def test_a_sync_is_in_flight_as_long_as_its_kind_may_take() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 def test_the_words_of_a_kind_complete_the_messages(kind: Kind) -> None:
     """Proves that none is empty, and that sentences end as sentences."""
-    assert all((kind.takes, kind.subject, kind.reference, kind.overdue, kind.without_vault))
+    assert all((kind.takes, kind.action, kind.subject, kind.reference, kind.overdue, kind.without_vault))
     assert kind.not_offered.endswith(".")
     assert bool(kind.fetches_within) == kind.not_fetching.endswith(".") == bool(kind.not_fetching)
