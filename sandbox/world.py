@@ -542,8 +542,7 @@ class Service:
 
     def failure(self, moment: datetime) -> str | None:
         """Why re-reading Key Vault at a moment fails; one certificate is enough to fail the whole update."""
-        for certificate in {hostname.followed for hostname in self.hostnames} - {None}:
-            assert certificate is not None
+        for certificate in filter(None, (hostname.followed for hostname in self.hostnames)):
             if not (self._can_read_vault.at(moment) and certificate.readable_at(moment)):
                 return self.vault_refusal(certificate)
         return None

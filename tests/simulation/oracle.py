@@ -198,7 +198,7 @@ class Oracle:
 
     def _time_sync(self, service: sandbox.Service, post: Post) -> None:
         """From each new version to the first sync of each of its gateways."""
-        for newest in {h.followed.newest for h in service.hostnames if h.followed}:
+        for newest in dict.fromkeys(h.followed.newest for h in service.hostnames if h.followed):
             key = (post.gateway_key, newest.id)
             if newest.created >= EPOCH and key not in self._synced:
                 self._synced.add(key)
