@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from sandbox.certificates import CertificateAuthority, Leaf, self_signed
@@ -209,12 +210,12 @@ class Version:
         """The versioned secret id; a gateway configured with it is pinned."""
         return f"{self.certificate.secret_id}/{self.id}"
 
-    @property
+    @cached_property
     def thumbprint(self) -> str:
         """SHA-1 in upper-case hex."""
         return self.leaf.thumbprint
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """SHA-256 in upper-case hex."""
         return self.leaf.sha256
@@ -650,11 +651,12 @@ class World:
 
     Args:
         clock: the time everything here goes by.
+        ca: who issues the certificates.
     """
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, ca: CertificateAuthority | None = None) -> None:
         self.clock = clock or Clock()
-        self.ca = CertificateAuthority()
+        self.ca = ca or CertificateAuthority()
         self.builtin = self.ca.issue(["*.azure-api.net", "*.regional.azure-api.net"], days=365)
         self.tenant_id = "7f3e1c52-6a0b-4d59-9c1e-2b8d40a6e911"
         self.subscription_id = "1d0c8a94-5b37-4f62-8e2d-93c6f7ab4e10"

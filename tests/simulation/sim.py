@@ -15,7 +15,7 @@ from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, TypeVar
 
 from rotation.gateways.api_management import from_arm
 from rotation.model import (
@@ -47,7 +47,7 @@ from sandbox import world as sandbox
 from sandbox.certificates import CertificateAuthority, Leaf
 from tests.unit.build import Presented
 
-Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
 
 EPOCH = datetime(2026, 3, 2, tzinfo=UTC)
 TIMER_BUDGET = timedelta(seconds=240)
@@ -132,7 +132,7 @@ class LeanAuthority(CertificateAuthority):
     """Issues leaves that differ in their bytes and dates: nobody here checks a signature."""
 
     def __init__(self) -> None:
-        self._serial = itertools.count(1)
+        self._serial = itertools.count()
 
     def issue(self, names: Sequence[str], *, days: float = 90, not_before: datetime | None = None) -> Leaf:
         """A leaf like no other."""
@@ -142,54 +142,83 @@ class LeanAuthority(CertificateAuthority):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs tasks in the order in which they become ready; when all of them wait, time passes."""
+    """Runs tasks in the order in which they become ready; when all of them wait, time passes.
 
-    _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
+    Leaner than its parent, which looks after other threads, contexts and debugging: `asyncio_has_the_same_order`
+    in the tests runs both.
+    """
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
         self._clock = clock
+        self._steps: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._told_at, self._told = EPOCH, 0.0
 
-    def call_soon(
+    def call_soon(  # type: ignore[override] # nobody here cancels what is to be run at once
+        self, callback: Callable[..., object], *args: object, context: Context | None = None  # noqa: ARG002
+    ) -> None:
+        """Run it after what is ready already; all share one context."""
+        self._steps.append((callback, args))
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Run it when that time has come."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def create_task(
         self,
-        callback: Callable[[Unpack[Ts]], object],
-        *args: *Ts,
-        context: Context | None = None,
-    ) -> asyncio.Handle:
-        """As its parent does, without looking after other threads."""
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
+        coro: Coroutine[Any, Any, T],  # type: ignore[override]
+        *,
+        name: str | None = None,
+        context: Context | None = None,  # noqa: ARG002
+    ) -> asyncio.Task[T]:
+        """As its parent does."""
+        return asyncio.Task(coro, loop=self, name=name or "task")
 
     def time(self) -> float:
         """Virtual seconds."""
-        return (self._clock.now() - EPOCH).total_seconds()
+        now = self._clock.now()
+        if now is not self._told_at:
+            self._told_at, self._told = now, (now - EPOCH).total_seconds()
+        return self._told
 
     def drive(self, work: Iterable[Coroutine[Any, Any, Report]]) -> list[Report | BaseException]:
         """Run these at once, and return what each has ended with."""
+        steps, timers = self._steps, self._timers
         _set_running_loop(self)
         try:
             tasks = [self.create_task(one) for one in work]
-            while self._ready or not all(task.done() for task in tasks):
-                if self._scheduled:
+            while steps or not all(task.done() for task in tasks):
+                if timers:
                     self._fire()
-                handle = self._ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
+                callback, args = steps.popleft()
+                callback(*args)
         finally:
-            self._scheduled.clear()
+            timers.clear()
             _set_running_loop(None)
         return [task.exception() or task.result() for task in tasks]
 
     def _fire(self) -> None:
         """Put timers that are due among what is ready; wait for the first where nothing else is."""
-        while self._scheduled and self._scheduled[0].cancelled():
-            heapq.heappop(self._scheduled)
-        if self._scheduled and not self._ready:
-            self._clock.reach(EPOCH + timedelta(seconds=self._scheduled[0].when()))
-        while self._scheduled and self._scheduled[0].when() <= self.time():
-            self._ready.append(heapq.heappop(self._scheduled))
+        steps, timers = self._steps, self._timers
+        while timers and timers[0].cancelled():
+            heapq.heappop(timers)
+        if not timers:
+            return
+        if not steps:
+            self._clock.reach(EPOCH + timedelta(seconds=timers[0].when()))
+        now = self.time()
+        while timers and timers[0].when() <= now:
+            steps.append((_unless_cancelled, (heapq.heappop(timers),)))
+
+
+def _unless_cancelled(timer: asyncio.TimerHandle) -> None:
+    if not timer.cancelled():
+        timer._run()
 
 
 @dataclass(slots=True)
@@ -281,13 +310,15 @@ class Worker:
 
     async def call(self, seconds: float) -> None:
         """The way there: it takes time, and others may be quicker."""
+        sim = self.sim
         self._point()
         if self.racing:
-            for _ in range(self.sim.random.randrange(4)):
+            for _ in range(sim.random.randrange(4)):
                 await asyncio.sleep(0)
-        self.sim.clock.advance(timedelta(seconds=seconds))
-        self.sim.catch_up()
-        if self._until and self.sim.clock.now() > self._until:
+        sim.clock.advance(timedelta(seconds=seconds))
+        if sim.agenda:
+            sim.catch_up()
+        if self._until and sim.clock.now() > self._until:
             self._die("its budget is spent")
         self._point()
 
@@ -335,14 +366,12 @@ class SimGateways:
         if sim.away("arm") or sim.strikes(Trouble.LIST_AWAY):
             self._worker.done()
             return Inventory((), ("nothing could be listed",), None)
-        failing = {s for s in sim.world.subscriptions if sim.strikes(Trouble.LIST_FAILS)}
-        listed = [service for service in sim.world.services if service.subscription_id not in failing]
-        gateways = []
-        for service in listed:
-            gateway = replace(sim.as_listed(service), listed=sim.lags)
+        subscriptions = sim.world.subscriptions
+        failing = {s for s in subscriptions if sim.strikes(Trouble.LIST_FAILS)}
+        gateways = [sim.as_listed(s) for s in sim.world.services if s.subscription_id not in failing]
+        for gateway in gateways:
             self._show(gateway)
-            gateways.append(gateway)
-        no_date = len(failing) == len(sim.world.subscriptions) or sim.strikes(Trouble.NO_DATE)
+        no_date = len(failing) == len(subscriptions) or sim.strikes(Trouble.NO_DATE)
         as_of = None if no_date else sim.clock.now().replace(microsecond=0)
         self._worker.done()
         return Inventory(tuple(gateways), tuple(f"{s} could not be listed" for s in sorted(failing)), as_of)
@@ -360,10 +389,10 @@ class SimGateways:
         return fresh
 
     def _show(self, gateway: Gateway) -> None:
-        seen = self._worker.seen
-        seen.busy[gateway.key] = gateway.busy
+        seen, key = self._worker.seen, gateway.key
+        seen.busy[key] = gateway.busy
         for binding in gateway.bindings:
-            seen.configured[gateway.key, binding.hostname] = binding.configured
+            seen.configured[key, binding.hostname] = binding.configured
 
     async def sync(self, gateway: Gateway) -> SyncAnswer:
         """One POST. The world begins an update, or does not; the answer says so, or does not."""
@@ -584,6 +613,7 @@ class SimProbe:
         fragile = Trouble.PROBE_FAILS in sim.kinds and not sim.calm
         observations: list[Observation] = []
         shown: list[str | None] = []
+        leaves = sim.leaves(endpoint)
         for _ in range(endpoint.connections):
             if down or (fragile and sim.strikes(Trouble.PROBE_FAILS)):
                 shown.append(None)
@@ -591,7 +621,7 @@ class SimProbe:
                 continue
             thumbprint = units[sim.next_unit(service, region, len(units))]
             shown.append(thumbprint)
-            observations.append(sim.leaf(endpoint, thumbprint))
+            observations.append(leaves.get(thumbprint) or sim.leaf(endpoint, thumbprint))
         per_region = self._worker.seen.shown.setdefault((service.id.lower(), endpoint.hostname), {})
         per_region[region] = Shown(tuple(shown), units)
         return observations
@@ -627,8 +657,7 @@ class Simulation:
         self.random = random.Random(seed)  # noqa: S311 - made-up weather, no secret
         self.clock = VirtualClock()
         self.loop = VirtualLoop(self.clock)
-        self.world = sandbox.World(self.clock)
-        self.world.ca = LeanAuthority()
+        self.world = sandbox.World(self.clock, LeanAuthority())
         self.rows: dict[str, LedgerRow] = {}
         self.pause: Pause | None = None
         self.told: dict[str, list[datetime]] = {}
@@ -655,7 +684,7 @@ class Simulation:
         self._services: dict[str, sandbox.Service] = {}
         self._places: dict[str, tuple[sandbox.Service, str]] = {}
         self._gateways: dict[tuple[object, ...], Gateway] = {}
-        self._leaves: dict[tuple[Endpoint, str], ServedCertificate] = {}
+        self._leaves: dict[Endpoint, dict[str, ServedCertificate]] = {}
         self._versions: dict[tuple[str, datetime, bool], CertificateVersion] = {}
         self._units: dict[tuple[int, str, str], tuple[datetime, tuple[str, ...]]] = {}
         self._listed: dict[int, tuple[datetime, Gateway | None]] = {}
@@ -852,34 +881,37 @@ class Simulation:
         """A service as Resource Graph shows it: as it was when it was looked at last, a while ago."""
         now = self.clock.now()
         seen_at, gateway = self._listed.get(service.number, (EPOCH - A_WHILE, None))
-        if gateway is None or not self.lags or now - seen_at > A_WHILE:
-            gateway = self.describe(service)
+        if not self.lags:
+            return self.describe(service)
+        if gateway is None or now - seen_at > A_WHILE:
+            gateway = replace(self.describe(service), listed=True)
             self._listed[service.number] = (now, gateway)
         return gateway
 
+    def leaves(self, endpoint: Endpoint) -> dict[str, ServedCertificate]:
+        """The handshakes there were with an endpoint, by thumbprint."""
+        return self._leaves.setdefault(endpoint, {})
+
     def leaf(self, endpoint: Endpoint, thumbprint: str) -> ServedCertificate:
-        """A handshake that shows a leaf."""
-        key = (endpoint, thumbprint)
-        if key not in self._leaves:
-            self._leaves[key] = ServedCertificate(
-                endpoint=endpoint,
-                thumbprint=thumbprint,
-                sha256=thumbprint,
-                address="203.0.113.1",
-                tls_version="TLSv1.3",
-                distrust=None,
-                chain=(
-                    Presented(
-                        thumbprint=thumbprint,
-                        not_after=EPOCH + timedelta(days=90),
-                        names=(endpoint.hostname,),
-                        subject="CN=simulated",
-                        issuer="CN=Sandbox",
-                        serial="1",
-                    ),
-                ),
-            )
-        return self._leaves[key]
+        """A handshake that shows a leaf which that endpoint has not shown yet."""
+        presented = Presented(
+            thumbprint=thumbprint,
+            not_after=EPOCH + timedelta(days=90),
+            names=(endpoint.hostname,),
+            subject="CN=simulated",
+            issuer="CN=Sandbox",
+            serial="1",
+        )
+        leaf = self._leaves[endpoint][thumbprint] = ServedCertificate(
+            endpoint=endpoint,
+            thumbprint=thumbprint,
+            sha256=thumbprint,
+            address="203.0.113.1",
+            tls_version="TLSv1.3",
+            distrust=None,
+            chain=(presented,),
+        )
+        return leaf
 
     def version(self, certificate: CertificateId, version: sandbox.Version) -> CertificateVersion:
         """A version as the product reads it from Key Vault."""
