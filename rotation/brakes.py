@@ -60,6 +60,9 @@ def hold_back(
     brakes: Brakes,
 ) -> list[Decision]:
     """The decisions, with those syncs held that the fleet cannot take now; what ends first goes first."""
+    syncs = [decision for decision in decisions if decision.choice is Choice.SYNC]
+    if not syncs:
+        return list(decisions)
     breaker = open_until(rows.values(), run.now)
     lately = Counter(
         subscription(row.gateway_key)
@@ -67,10 +70,8 @@ def hold_back(
         if row.asked_at and run.now - row.asked_at < CAP_WINDOW
     )
     held: dict[str, Decision] = {}
-    for decision in sorted(decisions, key=lambda d: first_end(of_gateway[d.gateway.key], run.now)):
+    for decision in sorted(syncs, key=lambda d: first_end(of_gateway[d.gateway.key], run.now)):
         gateway = decision.gateway
-        if decision.choice is not Choice.SYNC:
-            continue
         if breaker:
             why = (
                 f"{gateway.name}: not synced until {breaker:%H:%M} UTC, because the last syncs of"

@@ -105,9 +105,10 @@ def note(row: LedgerRow, verdicts: Sequence[Verdict], run: Pass) -> LedgerRow:
     proven_at = row.proven_at
     if not proven_at and _all_wanted_served(row, verdicts):
         proven_at = run.now
-    return waiting(
-        replace(row, last=last, rotations=rotations, proven_at=proven_at, missing_since=None), events
-    )
+    noted = replace(row, last=last, rotations=rotations, proven_at=proven_at, missing_since=None)
+    if noted == row and not events:
+        return row
+    return waiting(noted, events)
 
 
 def waiting(row: LedgerRow, events: Iterable[Event]) -> LedgerRow:
@@ -176,8 +177,9 @@ def _last(verdict: Verdict, before: LastVerdict | None, now: datetime) -> LastVe
     version = before.version if before else ""
     if verdict.status in _SEEN and isinstance(verdict.evidence.expected, CertificateVersion):
         version = verdict.evidence.expected.version
-    since = before.since if before and _same(verdict, before) else now
-    return LastVerdict(verdict.status, verdict.reason, verdict.drift, since, version)
+    if before and _same(verdict, before):
+        return before if version == before.version else replace(before, version=version)
+    return LastVerdict(verdict.status, verdict.reason, verdict.drift, now, version)
 
 
 def _go_on(

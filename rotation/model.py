@@ -423,11 +423,11 @@ class Gateway:
     service_id: str = ""
     vault_error: str | None = None
     advisory: str | None = None
+    key: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> str:
-        """The id as a key: ARM ids are case-insensitive."""
-        return self.id.lower()
+    def __post_init__(self) -> None:
+        """ARM ids are case-insensitive: the key is what to compare."""
+        object.__setattr__(self, "key", self.id.lower())
 
     @property
     def busy(self) -> bool:

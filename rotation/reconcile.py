@@ -229,24 +229,25 @@ async def reconcile(
     noted = dict(rows)
     if not run.dry:
         noted |= {g.key: history.note(rows[g.key], of_gateway[g.key], run) for g in gateways if g.key in rows}
-    brakes = replace(world.brakes, pause=pause)
+    brakes = replace(world.brakes, pause=pause) if pause else world.brakes
     decided = [decide(g, of_gateway[g.key], noted.get(g.key), run, brakes) for g in gateways]
     planned = hold_back(decided, of_gateway, rows, run, brakes)
 
     acted, missing = await asyncio.gather(
-        asyncio.gather(*(_act(work, decision) for decision in planned)),
+        asyncio.gather(*(_act(work, d, d.claim) for d in planned if d.claim)),
         _miss(work, inventory) if not (run.dry or problems) else _nobody_missing(),
     )
+    done = {decision.gateway.key: decision for decision, _ in acted}
     stored = {row.gateway_key: row for _, row in acted if row}
-    synced = {d.gateway.key for d, _ in acted if d.choice is Choice.SYNC}
-    news = [row for key, row in noted.items() if key not in stored and key not in synced and row != rows[key]]
+    synced = {key for key, decision in done.items() if decision.choice is Choice.SYNC}
+    news = [r for key, r in noted.items() if r is not rows[key] and key not in stored and key not in synced]
     stored |= await _remember(world.ledger, news, time_is)
     return Report(
         run=run,
         duration_seconds=time.monotonic() - began,
         gateways=len(gateways),
         verdicts=tuple(verdicts),
-        decisions=tuple(decision for decision, _ in acted),
+        decisions=tuple(done.get(decision.gateway.key, decision) for decision in planned),
         problems=(*inventory.problems, *problems, *unread, *missing.problems, *inventory.warnings),
         rows={**rows, **stored},
         missing=missing.number,
@@ -369,11 +370,13 @@ async def _observe(
         )
         for each in evidence
     ]
-    puzzling = {certificate for each in evidence if (certificate := _puzzling(each))}
-    earlier = await _read_each(world.certificates.earlier, puzzling, time_is.at(ASKED_BY), otherwise=_nothing)
+    puzzles = [_puzzling(each) for each in evidence]
+    earlier = await _read_each(
+        world.certificates.earlier, filter(None, puzzles), time_is.at(ASKED_BY), otherwise=_nothing
+    )
     return [
-        replace(each, earlier=earlier[certificate]) if (certificate := _puzzling(each)) else each
-        for each in evidence
+        replace(each, earlier=earlier[certificate]) if certificate else each
+        for each, certificate in zip(evidence, puzzles, strict=True)
     ]
 
 
@@ -386,7 +389,8 @@ def _to_observe(
 ) -> Evidence:
     """The evidence before anything is observed: a settled binding is asked once at each endpoint."""
     wanted = expected[binding.reference.certificate] if binding.reference else None
-    if sampled := history.sampled(row, binding, wanted, now):
+    sampled = history.sampled(row, binding, wanted, now)
+    if sampled and any(e.connections > 1 for e in binding.endpoints):
         binding = replace(binding, endpoints=tuple(replace(e, connections=1) for e in binding.endpoints))
     return Evidence(gateway, binding, wanted, (), frozenset(), row, sampled=sampled)
 
@@ -412,6 +416,9 @@ async def _read_each(
     read: Callable[[K], Awaitable[T]], keys: Iterable[K], until: float, otherwise: Callable[[K], T]
 ) -> dict[K, T]:
     """One read per distinct key, bounded in number and time."""
+    distinct = list(dict.fromkeys(keys))
+    if not distinct:
+        return {}
     turns = asyncio.Semaphore(READS_AT_ONCE)
 
     async def one(key: K) -> T:
@@ -421,7 +428,6 @@ async def _read_each(
         except TimeoutError:
             return otherwise(key)
 
-    distinct = list(dict.fromkeys(keys))
     return dict(zip(distinct, await asyncio.gather(*map(one, distinct)), strict=True))
 
 
@@ -436,19 +442,17 @@ def _judge(evidence: Evidence, now: datetime, limits: Limits) -> Verdict:
         return Verdict(evidence, Status.UNKNOWN, Reason.INTERNAL_ERROR, message)
 
 
-async def _act(work: _Work, decision: Decision) -> tuple[Decision, LedgerRow | None]:
+async def _act(work: _Work, decision: Decision, claim: LedgerRow) -> tuple[Decision, LedgerRow | None]:
     """Store the intent, ask for the sync, note the answer: in this order a crash can only cost an attempt.
 
     The row is what the ledger has then, None where it was not changed.
     """
-    if decision.choice is not Choice.SYNC or decision.claim is None:
-        return decision, None
     world, run, name = work.world, work.run, decision.gateway.name
     async with work.turns:
         if not work.time_is.left(ASKED_BY):
             why = f"{name}: not synced, because this pass has no time left; the next one goes on."
             return replace(decision, choice=Choice.OUT_OF_TIME, message=why), None
-        intent = history.waiting(decision.claim, [telemetry.sync_requested(run, decision)])
+        intent = history.waiting(claim, [telemetry.sync_requested(run, decision)])
         try:
             stored = await world.ledger.write(intent)
         except LedgerConflictError:
@@ -518,8 +522,10 @@ async def _remember(ledger: Ledger, rows: Collection[LedgerRow], time_is: _Time)
     return await _write_each(ledger, rows) if time_is.left(ANSWERED_BY) else {}
 
 
-async def _write_each(ledger: Ledger, rows: Iterable[LedgerRow]) -> dict[str, LedgerRow]:
+async def _write_each(ledger: Ledger, rows: Collection[LedgerRow]) -> dict[str, LedgerRow]:
     """Store these rows, each for itself, and return those that were stored, by gateway key."""
+    if not rows:
+        return {}
     turns = asyncio.Semaphore(WRITES_AT_ONCE)
 
     async def one(row: LedgerRow) -> LedgerRow | None:

@@ -105,7 +105,8 @@ def covers(names: Iterable[str], hostname: str) -> bool:
     """Whether a certificate's names cover a hostname, a wildcard standing for one label (RFC 6125)."""
     wanted = hostname.lower().rstrip(".")
     parent = wanted.partition(".")[2]
-    return any(name in {wanted, f"*.{parent}"} for name in (n.lower().rstrip(".") for n in names))
+    covering = {wanted, f"*.{parent}"}
+    return any(name.lower().rstrip(".") in covering for name in names)
 
 
 def out_of_scope(case: _Case) -> Finding | None:

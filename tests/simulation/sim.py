@@ -144,8 +144,7 @@ class LeanAuthority(CertificateAuthority):
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs tasks in the order in which they become ready; when all of them wait, time passes.
 
-    Leaner than its parent, which looks after other threads, contexts and debugging: `asyncio_has_the_same_order`
-    in the tests runs both.
+    Leaner than its parent, which looks after other threads, contexts and debugging; a test compares the two.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -156,7 +155,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._told_at, self._told = EPOCH, 0.0
 
     def call_soon(  # type: ignore[override] # nobody here cancels what is to be run at once
-        self, callback: Callable[..., object], *args: object, context: Context | None = None  # noqa: ARG002
+        self,
+        callback: Callable[..., object],
+        *args: object,
+        context: Context | None = None,  # noqa: ARG002
     ) -> None:
         """Run it after what is ready already; all share one context."""
         self._steps.append((callback, args))
@@ -169,9 +171,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         heapq.heappush(self._timers, timer)
         return timer
 
-    def create_task(
+    def create_task(  # type: ignore[override] # nobody here has a generator
         self,
-        coro: Coroutine[Any, Any, T],  # type: ignore[override]
+        coro: Coroutine[Any, Any, T],
         *,
         name: str | None = None,
         context: Context | None = None,  # noqa: ARG002
