@@ -3,20 +3,21 @@
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from rotation import named_values, telemetry
 from rotation import report as reports
-from rotation import telemetry
 from rotation.clients.app_insights import AppInsights, Result
 from rotation.clients.calls import counted
 from rotation.clients.sqlite_ledger import SqliteLedger
 from rotation.model import Calls, Choice, Event, GatewayKind, Mode, Reason, Report, Scope, Trigger
+from rotation.named_values import Kept
 from rotation.reconcile import Gateways, Ledger, LedgerUnavailableError, World, deliver, reconcile
 from rotation.settings import Mistakes, Settings, load
 
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from rotation.clients.notices import Notices
 
 _log = logging.getLogger(__name__)
+
+
+NAMED_VALUES_WITHIN = timedelta(seconds=5)
+"""For all named values of a pass; what is not reached then waits for the next full proof."""
+
+NAMED_VALUES_AT_ONCE = 8
+
+KeepNamedValue = Callable[[str, str, str], Awaitable[Kept]]
+"""Gateway id, name and value in, what became of it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,7 @@ class App:
     world: World
     insights: AppInsights | None
     notices: "Notices | None" = None
+    keep_named_value: KeepNamedValue | None = None
     opened: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def mode(self, wanted: Mode) -> Mode:
@@ -62,7 +73,7 @@ class App:
             results: list[Result] = [*telemetry.events(report), *telemetry.availability(report)]
             tell = partial(self._tell_app_insights, results, trace_parent)
             await deliver(self.world.ledger, report, tell)
-        await self._publish(report)
+        await asyncio.gather(self._publish(report), self._keep_named_values(report, trace_parent))
         return report
 
     async def _keep(self, report: Report) -> None:
@@ -84,6 +95,32 @@ class App:
             return
         if failure := await self.notices.publish(told):
             _log.warning("%d notice(s) were not taken: %s", len(told), failure)
+
+    async def _keep_named_values(self, report: Report, trace_parent: str | None) -> None:
+        """After the work, and bounded: what fails is told, and tried again at the next full proof."""
+        keep = self.keep_named_value
+        if keep is None:
+            return
+        told: list[Event] = []
+        turns = asyncio.Semaphore(NAMED_VALUES_AT_ONCE)
+
+        async def one(due: named_values.Due) -> None:
+            async with turns:
+                kept = await keep(due.gateway.id, due.name, due.thumbprint)
+            if event := named_values.event(report, due, kept):
+                told.append(event)
+                level = logging.ERROR if kept.problem else logging.WARNING
+                _log.log(
+                    level, "%s: named value %s: %s", due.gateway.name, due.name, json.dumps(asdict(kept))
+                )
+
+        try:
+            async with asyncio.timeout(NAMED_VALUES_WITHIN.total_seconds()):
+                await asyncio.gather(*map(one, named_values.due(report, self.settings.named_values)))
+        except TimeoutError:
+            _log.error("Not all named values were looked at within %s", NAMED_VALUES_WITHIN)
+        if told and self.insights:
+            await self.insights.write(told, trace_parent)
 
     async def _tell_app_insights(
         self, results: Sequence[Result], trace_parent: str | None, waiting: Sequence[Event]
@@ -185,7 +222,8 @@ def build(settings: Settings) -> App:
 
         notices = Notices(credential, shared, url=settings.notices)
         opened.push_async_callback(notices.close)
-    return App(settings, world, insights, notices, opened)
+    keep = arm.keep_named_value if settings.named_values else None
+    return App(settings, world, insights, notices, keep, opened)
 
 
 def openapi() -> str:

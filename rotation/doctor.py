@@ -22,6 +22,7 @@ from rotation.model import (
     Verdict,
     clean,
 )
+from rotation.named_values import WRITE_ACTION
 
 SYNC_ACTION = "Microsoft.ApiManagement/service/refreshHostnames/action"
 GET_SECRET = "Microsoft.KeyVault/vaults/secrets/getSecret/action"  # noqa: S105 - the name of a right
@@ -176,6 +177,22 @@ def sync_is_granted(gateway: Gateway, answer: Answer, *, enforce: bool) -> Line:
         Level.FAILURE if enforce else Level.WARNING,
         f"{action} is not granted" + ("." if enforce else ", which observe does not need."),
         "Assign the role of infra/modules/gateway-rights.bicep on the service.",
+    )
+
+
+def named_value_is_granted(gateway: Gateway, answer: Answer) -> Line:
+    """Whether the caller may write named values; asked for only where ROTATION_NAMED_VALUES is set."""
+    if answer.status == 200 and allows(answer.items, WRITE_ACTION):
+        return Line("named values", gateway.name, Level.OK, "may be written.")
+    cause = f"{WRITE_ACTION} is not granted, so ROTATION_NAMED_VALUES has no effect."
+    if answer.status != 200:
+        cause = f"the caller's permissions cannot be read ({answer.why})."
+    return Line(
+        "named values",
+        gateway.name,
+        Level.WARNING,
+        cause,
+        "Add the action by extraSyncActions (docs/deploy.md).",
     )
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from rotation.brakes import Brakes
 from rotation.model import Address as Listener
-from rotation.model import GatewayKind, clean
+from rotation.model import CertificateId, GatewayKind, clean
 from rotation.registration import DEFAULT_SCHEDULE, PREFIX, parse_queue, parse_schedule, parse_sign_in
 from rotation.verdict import Limits
 
@@ -36,6 +36,9 @@ _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _API_VERSION = re.compile(r"20\d\d-\d\d-\d\d(-preview)?")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _VAULT = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
+_NAMED_VALUE = re.compile(
+    r"([a-z][a-z0-9-]{1,22}[a-z0-9])/([a-z0-9-]{1,127})=([A-Za-z0-9._-]{1,256})", re.ASCII
+)
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _GATEWAY = re.compile(r"([a-z][a-z0-9-]{0,49}/)?[a-z0-9][a-z0-9._-]{0,79}")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
@@ -102,7 +105,8 @@ class Settings:
     `self_hosted` has the addresses of self-hosted gateways, by GATEWAY or SERVICE/GATEWAY.
     `ledger` is the path of a file, or https://ACCOUNT.table.SUFFIX/TABLE. `event_queue` is the storage
     queue that events come through, None where Event Grid calls the app. `notices` is the URL of the Event
-    Grid topic that is told of results. `sign_in`: people come with an app role of Entra, not with a key.
+    Grid topic that is told of results. `named_values` has the named value that follows the thumbprint of a
+    certificate. `sign_in`: people come with an app role of Entra, not with a key.
     """
 
     enforce: bool
@@ -123,6 +127,7 @@ class Settings:
     event_queue: str | None
     ledger: str
     notices: str | None
+    named_values: Mapping[CertificateId, str]
     sign_in: bool
     connection_string: str | None
     insights_identity: Identity | None
@@ -155,6 +160,7 @@ class Settings:
             "event_queue": self.event_queue,
             "ledger": self.ledger,
             "notices": self.notices,
+            "named_values": {str(certificate): name for certificate, name in self.named_values.items()},
             "sign_in": self.sign_in,
             "application_insights": self.connection_string is not None,
         }
@@ -200,6 +206,7 @@ def load(
         event_queue=reader.take("EVENT_QUEUE", None, parse_queue),
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
         notices=reader.take("NOTICES", None, _topic),
+        named_values=reader.take("NAMED_VALUES", {}, lambda text: _named_values(text, cloud.vault_suffix)),
         sign_in=reader.take("SIGN_IN", False, lambda text: parse_sign_in(text, reader.environ)),  # noqa: FBT003 - the default of a value
         connection_string=reader.take_named(
             CONNECTION_STRING, None, lambda text: _connection_string(text, cloud_name)
@@ -378,6 +385,24 @@ def _topic(text: str) -> str:
             " No key: the app signs in with its identity."
         )
     return f"{origin}/api/events"
+
+
+def _named_values(text: str, suffix: str) -> Mapping[CertificateId, str]:
+    """VAULT/CERTIFICATE=NAME; the same certificate or name twice would be written back and forth."""
+    found: dict[CertificateId, str] = {}
+    for item in _items(text):
+        vault, slash, rest = item.partition("/")
+        certificate, _, name = rest.partition("=")
+        match = _NAMED_VALUE.fullmatch(f"{vault.lower()}{slash}{certificate.lower()}={name}")
+        if not match:
+            raise ValueError(
+                f"{clean(item)!r} is not VAULT/CERTIFICATE=NAME, as in kv/contoso-com=thumbprint."
+            )
+        key = CertificateId(f"{match[1]}.{suffix}", match[2])
+        if key in found or name.lower() in map(str.lower, found.values()):
+            raise ValueError(f"{clean(item)!r} names a certificate or a named value again.")
+        found[key] = name
+    return found
 
 
 def _connection_string(text: str, cloud_name: str) -> str:

@@ -33,6 +33,7 @@ SYNC_REQUESTED = "SyncRequested"
 SYNC_ANSWERED = "SyncAnswered"
 ROTATION_PROVEN = "RotationProven"
 RUN_COMPLETED = "RunCompleted"
+NAMED_VALUE_KEPT = "NamedValueKept"
 
 LONGEST_MESSAGE = 500
 """Of an event that waits in a ledger row, which has to fit into Table storage."""
@@ -196,6 +197,11 @@ def rotation_proven(run: Pass, gateway: Gateway, rotation: Rotation) -> Event:
         "seconds_to_served": rotation.seconds_to_served or 0.0,
     }
     return _once(Event(ROTATION_PROVEN, properties, measurements), "certificate", "version", "created")
+
+
+def named_value_kept(run: Pass, gateway: Gateway, what: Mapping[str, str]) -> Event:
+    """A named value was given the proven thumbprint, or could not be."""
+    return Event(NAMED_VALUE_KEPT, {**_common(run), **_gateway(gateway), "at": _text(run.now), **what}, {})
 
 
 def _once(event: Event, *identity: str) -> Event:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from sandbox.arm_bodies import ArmError, service_body, slug
 from sandbox.arm_entities import ArmEntities
+from sandbox.arm_named_values import answer as named_value
 from sandbox.arm_rights import ArmRights, network_status
 from sandbox.identity import Refusal, application, refusal
 from sandbox.resource_graph import ResourceGraph
@@ -27,6 +28,7 @@ _PROVIDER = r"providers/Microsoft\.ApiManagement/service"
 _SUBSCRIPTION = r"/subscriptions/(?P<subscription>[^/]+)"
 _GROUP = r"/resourceGroups/(?P<group>[^/]+)"
 _SERVICE = rf"{_SUBSCRIPTION}{_GROUP}/{_PROVIDER}/(?P<name>[^/]+)"
+_NAMED_VALUE = re.compile(rf"{_SERVICE}/namedValues/(?P<named_value>[^/]+)", re.IGNORECASE)
 _API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?")
 _REFRESH_SINCE = "2025-03-01-preview"
 _UNAUTHORIZED = {
@@ -108,6 +110,9 @@ class Arm:
                 if "subscription" in found.groupdict():
                     self._let_in(found["subscription"], request)
                 return answer(request, found)
+        if request.method in {"GET", "PATCH"} and (found := _NAMED_VALUE.fullmatch(request.path)):
+            self._let_in(found["subscription"], request)
+            return await named_value(request, found, self._service(found))
         raise ArmError(404, "InvalidResourceType", f"There is nothing at {request.method} {request.path}.")
 
     def _let_in(self, subscription: str, request: web.Request) -> None:

@@ -415,6 +415,15 @@ class ServiceLockedError(Exception):
     """The service is transitioning; the caller has to come back later."""
 
 
+@dataclass(slots=True)
+class NamedValue:
+    """A named value of a service; one that is secret is not shown. A write makes another revision."""
+
+    value: str
+    secret: bool = False
+    revision: int = 1
+
+
 class Service:
     """An API Management service: hostnames served by scale units in one or more regions."""
 
@@ -453,6 +462,7 @@ class Service:
         self.tls_faults: dict[str, TlsFault | str] = {}
         self.recommendations: set[Recommendation] = set()
         self.instead: dict[str, Leaf] = {}
+        self.named_values: dict[str, NamedValue] = {}
         self.accepts_with: Literal[200, 202] = 202
         self.offers_sync = True
         self.one_failure_fails_all = True

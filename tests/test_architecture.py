@@ -15,7 +15,7 @@ PURE = {
     f"rotation/{name}.py"
     for name in (
         *("model", "verdict", "plan", "brakes", "inventory", "history", "events", "api", "report"),
-        *("telemetry", "doctor", "cli/outcome", "cli/inventory"),
+        *("telemetry", "named_values", "doctor", "cli/outcome", "cli/inventory"),
         *("web/words", "web/fleet", "web/calendar"),
     )
 }

@@ -35,7 +35,7 @@ async def examine(settings: Settings) -> list[Line]:
         parts = await asyncio.gather(
             *(_subscription(arm, each, gateways, report) for each in settings.subscriptions),
             _registered(arm),
-            *(_gateway(arm, each, report, enforce=settings.enforce) for each in gateways),
+            *(_gateway(arm, each, report, settings) for each in gateways),
             *(_vault(arm, host, vaults, report, claims.get("oid", "")) for host in _vault_hosts(report)),
             *(_identities(arm, each, vaults) for each in gateways),
         )
@@ -73,12 +73,18 @@ async def _registered(arm: reads.ArmReads) -> list[Line]:
     return [doctor.sync_is_registered(await arm.provider_operations())]
 
 
-async def _gateway(arm: reads.ArmReads, gateway: Gateway, report: Report, *, enforce: bool) -> list[Line]:
+async def _gateway(arm: reads.ArmReads, gateway: Gateway, report: Report, settings: Settings) -> list[Line]:
     service_id = gateway.service_id or gateway.id
     permissions, network = await asyncio.gather(arm.permissions(gateway.id), arm.network_status(service_id))
     hosts = {certificate.vault_host for certificate in gateway.certificates}
+    followed = gateway.certificates & settings.named_values.keys()
     return [
-        doctor.sync_is_granted(gateway, permissions, enforce=enforce),
+        doctor.sync_is_granted(gateway, permissions, enforce=settings.enforce),
+        *(
+            [doctor.named_value_is_granted(gateway, permissions)]
+            if followed and not gateway.service_id
+            else []
+        ),
         doctor.gateway_is_reached(gateway, report.verdicts),
         doctor.gateway_reaches_vault(gateway, hosts, network),
     ]

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from azure.core import MatchConditions
 from azure.core.async_paging import AsyncItemPaged
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import (
@@ -23,6 +24,7 @@ from azure.mgmt.apimanagement.aio import ApiManagementClient
 
 from rotation.clients.http import CALL_OPTIONS, CALL_SECONDS, MALFORMED, OnlyHost
 from rotation.model import SyncAnswer, SyncOutcome, clean
+from rotation.named_values import Kept
 
 LISTS_AT_ONCE = 8
 MOST_PAGES = 200
@@ -149,6 +151,45 @@ class Arm:
                 return clean(f"{error['code']}: {error['message']}", 512)
         except (AzureError, TimeoutError, *MALFORMED):
             return None
+
+    async def keep_named_value(self, service_id: str, name: str, value: str) -> Kept:
+        """Make a named value equal to this, where it is another. Never makes one, nor waits for the end.
+
+        NamedValue_Get and, with its ETag, NamedValue_Update; needs namedValues/write.
+        """
+        subscription, group, service = _parts(service_id)
+        named_values = self._client(subscription).named_value
+        etags: list[str] = []
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                found = await named_values.get(
+                    group,
+                    service,
+                    name,
+                    raw_response_hook=lambda r: etags.append(r.http_response.headers["ETag"]),
+                )
+                if found.properties is None or found.properties.secret or found.properties.key_vault:
+                    return Kept(
+                        written=False, problem="it is a secret or from Key Vault; make it a plain one"
+                    )
+                before = clean(found.properties.value or "")
+                if before == value:
+                    return Kept(written=False, before=before)
+                await named_values.begin_update(
+                    group,
+                    service,
+                    name,
+                    {"properties": {"value": value}},
+                    etag=etags[-1],
+                    match_condition=MatchConditions.IfNotModified,
+                    polling=False,
+                    retry_total=0,
+                )
+        except ResourceNotFoundError:
+            return Kept(written=False, problem="there is none of that name; make one first")
+        except (AzureError, TimeoutError, *MALFORMED) as error:
+            return Kept(written=False, problem=clean(say(error)))
+        return Kept(written=True, before=before)
 
     async def close(self) -> None:
         """Close every client; the session is not theirs."""

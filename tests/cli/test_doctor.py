@@ -14,6 +14,7 @@ from sandbox.world import EventType, Fault, Hostname, Server, Service, World
 from tests.cli.terminal import Ran, shell
 
 VAULT = "kv-contoso.vault.azure.net"
+FOLLOWS = {"ROTATION_NAMED_VALUES": "kv-contoso/contoso-com=thumbprint"}
 CLIENT = "0b8c3f53-3c57-4b8b-9a27-4a8a8c6f0f11"
 PRINCIPAL = "5f3d1c7e-1d0f-4c6a-8a53-1f6d0b1f7a22"
 
@@ -36,7 +37,8 @@ def levels(ran: Ran) -> dict[tuple[str, str], str]:
 def test_a_healthy_installation_has_nothing_but_a_local_ledger_to_be_warned_of(tmp_path: Path) -> None:
     """Every check speaks, and the exit code is 0."""
     world, _ = contoso()
-    with shell(world, tmp_path) as terminal:
+    world.granted_actions.append("Microsoft.ApiManagement/service/namedValues/write")
+    with shell(world, tmp_path, FOLLOWS) as terminal:
         ran = terminal.run("doctor", "--json")
         found = levels(ran)
 
@@ -48,8 +50,17 @@ def test_a_healthy_installation_has_nothing_but_a_local_ledger_to_be_warned_of(t
 
 
 CHECKS = (
-    *("settings", "identity", "ledger", "host id", "app insights", "clock", "arm", "sync action", "probe"),
-    *("network status", "vault", "vault settings", "own secrets", "events", "gateway identity"),
+    *("settings", "identity", "ledger", "host id", "app insights", "clock", "arm", "sync action"),
+    *(
+        "named values",
+        "probe",
+        "network status",
+        "vault",
+        "vault settings",
+        "own secrets",
+        "events",
+        "gateway identity",
+    ),
 )
 
 
@@ -86,12 +97,14 @@ def test_everything_that_is_ill_is_found_in_one_run(tmp_path: Path) -> None:
     service.down.add("West Europe")
     service.identity_can_read_vault = False
     vault.subscribed = {EventType.NEW_VERSION}
-    with shell(world, tmp_path, {"ROTATION_MODE": "enforce", "WEBSITE_SITE_NAME": "a" * 40}) as terminal:
+    settings = {**FOLLOWS, "ROTATION_MODE": "enforce", "WEBSITE_SITE_NAME": "a" * 40}
+    with shell(world, tmp_path, settings) as terminal:
         ran = terminal.run("doctor", "--json")
         found = levels(ran)
 
         assert 3 == ran.code
         assert {
+            ("named values", "apim-contoso"): "warning",
             ("app insights", "Application Insights"): "failure",
             ("clock", "this machine"): "failure",
             ("gateway identity", f"apim-contoso -> {VAULT}"): "failure",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotation.brakes import Brakes
-from rotation.model import Address, GatewayKind
+from rotation.model import Address, CertificateId, GatewayKind
 from rotation.registration import PLATFORM_SIGN_IN, schedule, sign_in
 from rotation.settings import (
     CLOUDS,
@@ -69,6 +69,7 @@ def test_one_setting_is_enough() -> None:
         event_queue=None,
         ledger=str(Path(tempfile.gettempdir()) / "apim-cert-rotation.sqlite"),
         notices=None,
+        named_values={},
         sign_in=False,
         connection_string=None,
         insights_identity=None,
@@ -76,6 +77,35 @@ def test_one_setting_is_enough() -> None:
     actual = load({"ROTATION_SUBSCRIPTIONS": GUID, "PATH": "/bin", "AzureWebJobsStorage": ""})
 
     assert expected == actual
+
+
+def test_named_values_are_read_with_the_certificates_that_they_follow() -> None:
+    """Proves the pairs, in any case, with the vault's host of the cloud."""
+    expected = {
+        CertificateId("kv-contoso.vault.azure.net", "contoso-com"): "gateway-Thumbprint",
+        CertificateId("kv-contoso.vault.azure.net", "portal"): "portal.pin",
+    }
+    actual = settings(NAMED_VALUES="KV-Contoso/Contoso-com=gateway-Thumbprint, kv-contoso/portal=portal.pin")
+
+    assert expected == actual.named_values
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("contoso-com=pin", "is not VAULT/CERTIFICATE=NAME"),
+        ("kv-contoso/contoso-com", "is not VAULT/CERTIFICATE=NAME"),
+        ("kv-contoso/contoso-com=a/b", "is not VAULT/CERTIFICATE=NAME"),
+        ("https://kv-contoso.vault.azure.net/certificates/a=pin", "is not VAULT/CERTIFICATE=NAME"),
+        ("kv-contoso/a=pin,kv-contoso/b=PIN", "again"),
+        ("kv-contoso/a=one,kv-contoso/A=two", "again"),
+    ],
+)
+def test_a_named_value_is_not_guessed(text: str, wrong: str) -> None:
+    """Proves that no two certificates can write into one named value, nor one into two."""
+    (found,) = mistakes(NAMED_VALUES=text)
+
+    assert wrong in found
 
 
 def test_an_empty_variable_is_as_good_as_none() -> None:
@@ -469,7 +499,7 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
         }
     )
     assert isinstance(found, Settings)
-    expected = {
+    expected: dict[str, object] = {
         "mode": "enforce",
         "kinds": ["ApiManagement"],
         "subscriptions": [GUID],
@@ -490,6 +520,7 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
         "event_queue": None,
         "ledger": found.ledger,
         "notices": None,
+        "named_values": {},
         "sign_in": False,
         "application_insights": True,
     }

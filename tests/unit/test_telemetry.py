@@ -26,6 +26,7 @@ from rotation.telemetry import (
     availability,
     counts,
     events,
+    named_value_kept,
     notices,
     rotation_proven,
     sync_answered,
@@ -81,6 +82,11 @@ ONCE = {
                 first_served=NOW - timedelta(minutes=5),
                 proven=NOW,
             ),
+        ),
+        named_value_kept(
+            build.run(Mode.FORCE, trigger=Trigger.HAND),
+            build.gateway(),
+            dict.fromkeys(("certificate", "named_value", "before", "thumbprint", "problem"), "x"),
         ),
     )
 }
@@ -159,6 +165,10 @@ FIELDS = {
         | {"event_id", "certificate", "version", "caught_by"}
         | {"created", "noticed", "synced", "first_served", "proven"},
         {"seconds_to_notice", "seconds_to_served"},
+    ),
+    "NamedValueKept": (
+        COMMON | GATEWAY | {"at", "certificate", "named_value", "before", "thumbprint", "problem"},
+        set(),
     ),
     "RunCompleted": (
         COMMON | {"scope", "problems"},
