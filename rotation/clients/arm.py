@@ -157,8 +157,8 @@ class Arm:
 
         NamedValue_Get and, with its ETag, NamedValue_Update; needs namedValues/write.
         """
-        subscription, group, service = _parts(service_id)
-        named_values = self._client(subscription).named_value
+        subscription, group, service = parts(service_id)
+        named_values = self.client(subscription).named_value
         etags: list[str] = []
         try:
             async with asyncio.timeout(CALL_SECONDS):
