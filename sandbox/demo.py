@@ -17,7 +17,12 @@ from typing import Any
 from sandbox.stage import Stage
 from sandbox.world import CustomEvent, Hostname, Service, World
 
-GATEWAY, PORTAL = "api.contoso.com", "developer.contoso.com"
+GATEWAY, PORTAL, EDGE = "api.contoso.com", "developer.contoso.com", "edge.contoso.net"
+REPLICAS = ("edge-berlin-1.contoso.net", "edge-berlin-2.contoso.net")
+KINDS = {
+    "ROTATION_KINDS": "SelfHostedGateway",
+    "ROTATION_SELF_HOSTED": ",".join(f"edge-berlin={address}" for address in REPLICAS),
+}
 MANAGEMENT_BY_ITSELF = "1-2 days"
 
 
@@ -50,7 +55,8 @@ class Teller:
 
     def _print(self, margin: str, text: str) -> None:
         width = min(shutil.get_terminal_size((110, 24)).columns, 110) - len("  ✓ ")
-        lines = textwrap.wrap(text, max(width, 40), break_long_words=False) or [""]
+        wrapped = textwrap.wrap(text, max(width, 40), break_long_words=False, break_on_hyphens=False)
+        lines = wrapped or [""]
         print(margin + "\n    ".join(lines), flush=True)
 
     def _paint(self, text: str, code: str) -> str:
@@ -60,12 +66,15 @@ class Teller:
 def contoso() -> Service:
     """A service of two regions and three scale units, with one wildcard certificate from Key Vault.
 
+    Beside it a self-hosted gateway of two replicas, with a certificate of its own.
+
     Its clock begins half-way between two timers, so that none comes by itself within the next two minutes.
     """
     world = World()
     past_five_minutes = timedelta(seconds=world.clock.now().timestamp() % 300)
     world.clock.advance(timedelta(minutes=7, seconds=45) - past_five_minutes)
-    certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])
+    vault = world.add_vault("kv-contoso")
+    certificate = vault.add_certificate("contoso-com", ["*.contoso.com"])
     service = world.add_service(
         "apim-contoso",
         regions={"West Europe": 2, "North Europe": 1},
@@ -77,6 +86,8 @@ def contoso() -> Service:
     service.update_duration = timedelta(minutes=17)
     service.unit_lag = timedelta(minutes=5)
     service.lag = {"North Europe": timedelta(minutes=9)}
+    entity = service.add_entity("edge", vault.add_certificate("edge-contoso-net", [EDGE]))
+    service.add_self_hosted("edge-berlin", {EDGE: entity}, REPLICAS)
     return service
 
 
@@ -85,7 +96,7 @@ class Demo:
 
     def __init__(self, tell: Teller, settings: Mapping[str, str]) -> None:
         self.tell = tell
-        self.settings = settings
+        self.settings = {**KINDS, **settings}
         self.service = contoso()
         self.world = self.service.world
         self.certificate = self.world.vaults["kv-contoso"].certificates["contoso-com"]
@@ -99,6 +110,7 @@ class Demo:
             self.rotation()
             self.drift()
             self.by_hand()
+            self.self_hosted()
 
     def before(self) -> None:
         """What is so at the start."""
@@ -188,12 +200,45 @@ class Demo:
         again = self.stage.resync(hostname=GATEWAY, force=True).json()["decisions"][0]
         self.tell.true(f"again at once: {again['message']}", observed=len(self.service.syncs) == 3)
 
-    def until(self, status: str, reason: str, minutes: int) -> list[CustomEvent]:
-        """Let five minutes after five minutes pass, until the gateway's hostname has this verdict."""
+    def self_hosted(self) -> None:
+        """The same path for a gateway in one's own cluster."""
+        (gateway,), (entity,) = self.service.self_hosted, self.service.entities
+        certificate = entity.certificate
+        assert certificate
+        self.tell.step("A self-hosted gateway: its certificate entity is told, and it fetches that by itself")
+        new = certificate.renew().thumbprint
+        self.stage.settle()
+        asked = self.world.custom_events("SyncRequested")[-1].properties
+        self.tell.line(asked["message"])
+        answer = self.world.custom_events("SyncAnswered")[-1].properties
+        self.tell.true(
+            f"refreshSecret {answer['outcome']}: {answer['detail']}",
+            observed=len(entity.refreshes) == 1 and asked["gateway_kind"] == "SelfHostedGateway",
+        )
+        self.world.clock.advance(timedelta(seconds=15))
+        self.tell.true("15 seconds later both replicas serve it", observed=self.replicas() == [new, new])
+        self.until("IN_SYNC", "Served", 5, EDGE)
+
+        self.tell.step("One of its replicas loses its connection, and that is no drift of ours")
+        gateway.cut_off(REPLICAS[1])
+        new = certificate.renew().thumbprint
+        self.stage.settle()
+        self.until("BLOCKED", "GatewayNotPolling", 5, EDGE)
+        self.tell.true("no further sync was asked for", observed=len(entity.refreshes) == 2)
+        gateway.connect()
+        self.until("IN_SYNC", "Served", 5, EDGE)
+        self.tell.true("both replicas serve the new one", observed=self.replicas() == [new, new])
+
+    def replicas(self) -> list[str]:
+        """What a plain TLS client meets at each replica."""
+        return [self.stage.handshake(address, EDGE) for address in REPLICAS]
+
+    def until(self, status: str, reason: str, minutes: int, hostname: str = GATEWAY) -> list[CustomEvent]:
+        """Let five minutes after five minutes pass, until a hostname has this verdict."""
         said = ""
         for _ in range(0, minutes, 5):
             events = self.stage.pass_time(5)
-            verdict = self.stage.verdicts()[GATEWAY]
+            verdict = self.stage.verdicts()[hostname]
             line = verdict_line(verdict)
             self.tell.line(f"{self.world.clock.now():%H:%M}  {line if line != said else 'the same'}")
             said = line
@@ -220,7 +265,10 @@ class Demo:
     def show_result(self, events: list[CustomEvent], created: datetime, caught_by: str) -> None:
         """The proof as it was written, and the time that it took."""
         verified = [
-            e for e in events if e.name == "CertificateVerified" and e.properties["status"] == "IN_SYNC"
+            e
+            for e in events
+            if e.name == "CertificateVerified"
+            and (e.properties["status"], e.properties["gateway"]) == ("IN_SYNC", self.service.name)
         ]
         for event in verified:
             matching, connections = (

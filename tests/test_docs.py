@@ -22,6 +22,7 @@ DOCUMENTS = sorted(
 VARIES = (
     (r"\b[0-9a-f]{32}\b", "VERSION"),
     (r"\b[0-9A-F]{10}…", "THUMBPRINT…"),
+    (r"\b20\d\d-\d\d-\d\d\b", "DATE"),
     (r"\b\d\d:\d\d(:\d\d)?\b", "TIME"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"\(\d+ s\)", "(N s)"),
