@@ -237,6 +237,10 @@ def test_ci_tests_every_python_that_the_project_promises() -> None:
         "python"
     ]
     assert 'requires-python = ">=3.11"' in text("pyproject.toml")
+    jobs = yaml(".github/workflows/ci.yml")["jobs"]
+    run = "\n".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
+    for command in ("make test", "make lint", "make types", "make bench-quick", "bicep build", "bicep lint"):
+        assert command in run
 
 
 def test_a_release_is_the_package_of_make_checked_and_attested() -> None:

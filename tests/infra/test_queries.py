@@ -193,8 +193,14 @@ def test_the_workbook_has_its_sections() -> None:
 
 def test_alerts_are_stateful_and_ask_often_enough() -> None:
     """Proves settings that Azure accepts: windows of its list, longer than the time between questions."""
-    assert "autoMitigate: true" in ALERTS
-    assert "muteActionsDuration" not in ALERTS
+    for source in (ALERTS, TOPIC_ALERTS):
+        made = re.findall(r"'Microsoft\.Insights/(?:scheduledQueryRules|metricAlerts)@", source)
+        assert (
+            len(made)
+            == source.count("autoMitigate: true")
+            == source.count("enabled: true") - source.count("'Microsoft.Insights/actionGroups@")
+        )
+        assert "muteActionsDuration" not in source
     for name, rule in RULES.items():
         frequency, window = (re.findall(rf"{key}: '(\w+)'", rule)[0] for key in ("frequency", "window"))
         assert WINDOWS[frequency] < WINDOWS[window], name
