@@ -319,6 +319,7 @@ class _Loop:
                         self._dial()
                     ready = [key.data for key, _ in self.selector.select(_GLANCE)]
                     self._expire(ready)
+                    ready = [connection for connection in ready if connection in self.connections]
                     # A hello costs little, and the sooner it leaves, the sooner there is an answer.
                     ready.sort(key=lambda connection: connection.connected)
                     self._go_on(ready[: 4 + len(ready) // 4])

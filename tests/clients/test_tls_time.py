@@ -183,3 +183,14 @@ def test_enough_time_changes_nothing() -> None:
 
     assert isinstance(seen, ServedCertificate)
     assert TRUSTED.thumbprint == seen.thumbprint
+
+
+def test_an_answer_that_waited_far_too_long_for_its_turn_is_a_time_out_and_not_the_end_of_the_pass() -> None:
+    """A thread that gets no processor for seconds finds connections both ready and long expired."""
+    hasty = timedelta(microseconds=1)
+    with Listener(farm.serving(TRUSTED)) as listener:
+        probe = TlsProbe(farm.client_context(), {("gateway.test", 443): listener.place}, hasty)
+
+        seen = look(probe, [Endpoint(NAME, "West Europe", "gateway.test", connections=20)])
+
+    assert [ProbeFault.CONNECT_TIMEOUT] * 20 == faults(seen)

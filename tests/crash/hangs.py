@@ -159,7 +159,7 @@ def hang(combination: tuple[Hang, ...], *, events: int, services: int, start: St
             if start is Start.BUILT:
                 scene.status()
             elif start is Start.WARM:
-                scene.tick()
+                scene.host.run("check_drift", timeout=_PASS_SECONDS)
             fleet.certificate.renew(announce=False)
             with _hanging(scene, combination), ThreadPoolExecutor(events) as senders:
                 answers = list(senders.map(lambda _: deliver(scene), range(events)))
