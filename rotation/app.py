@@ -202,15 +202,26 @@ def build(settings: Settings) -> App:
             addresses=settings.self_hosted,
             expires_soon=settings.limits.expires_soon,
         )
+    health = None
+    if GatewayKind.APPLICATION_GATEWAY in settings.kinds:
+        from rotation.clients.network import Network
+        from rotation.gateways.application_gateway import ApplicationGateways, Scoped
+
+        network = Network(credential, shared, url=settings.arm_url, scope=settings.cloud.arm_scope)
+        scoped = Scoped(settings.subscriptions, settings.cloud.vault_suffix, settings.vaults)
+        application_gateways = ApplicationGateways(network, graph, scoped, now)
+        kinds[GatewayKind.APPLICATION_GATEWAY] = application_gateways
+        health = application_gateways.health
     world = World(
         kinds=kinds,
         certificates=KeyVault(credential, shared),
         ledger=ledger,
         probe=TlsProbe(context, settings.connect_to, settings.probe_timeout),
-        now=lambda: datetime.now(UTC),
+        now=now,
         limits=settings.limits,
         brakes=replace(settings.brakes, urgent=settings.limits.expires_soon),
         event_budget=settings.event_budget,
+        health=health,
     )
     insights = None
     if settings.connection_string:
@@ -224,6 +235,11 @@ def build(settings: Settings) -> App:
         opened.push_async_callback(notices.close)
     keep = arm.keep_named_value if settings.named_values else None
     return App(settings, world, insights, notices, keep, opened)
+
+
+def now() -> datetime:
+    """This machine's clock, in UTC."""
+    return datetime.now(UTC)
 
 
 def openapi() -> str:

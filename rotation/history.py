@@ -16,6 +16,7 @@ from rotation.model import (
     LastVerdict,
     LedgerRow,
     Pass,
+    Reason,
     Rotation,
     ServedCertificate,
     Status,
@@ -30,6 +31,9 @@ FORGET_AFTER = timedelta(days=7)
 SHRINKAGE = 0.2
 
 _SEEN = frozenset({Status.IN_SYNC, Status.STALE, Status.SYNCING})
+
+FRONTS_ASKED_FOR = timedelta(minutes=30)
+"""After a rotation: an Application Gateway probes its backends every 30 seconds unless told otherwise."""
 
 SLOTS = 12
 SLOT_SECONDS = 300
@@ -57,6 +61,16 @@ def sampled(
     seconds = int(now.timestamp())
     turn = seconds // SLOT_SECONDS + seconds // (SLOTS * SLOT_SECONDS)
     return turn % SLOTS != sha256(row.gateway_key.encode()).digest()[0] % SLOTS
+
+
+def just_rotated(row: LedgerRow | None, binding: Binding, now: datetime) -> bool:
+    """Whether what stands in front is to be asked: after a rotation, and until it is content."""
+    if row is None:
+        return False
+    last = row.last.get(binding.key)
+    if last is not None and last.reason is Reason.FRONT_DISTRUSTS and last.status is Status.IN_SYNC:
+        return True
+    return any(r.proven and now - r.proven <= FRONTS_ASKED_FOR for r in row.rotations)
 
 
 def reading_rank(

@@ -1,8 +1,9 @@
-"""Which gateways a scope selects. Pure."""
+"""Which gateways a scope selects, and what stands in front of them. Pure."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from rotation.model import Gateway, Scope
+from rotation.model import Front, Gateway, Scope
 
 
 def select(gateways: Iterable[Gateway], scope: Scope) -> tuple[Gateway, ...]:
@@ -31,3 +32,12 @@ def _selects(scope: Scope, gateway: Gateway) -> bool:
     if scope.vault_host is not None:
         return any(certificate.vault_host == scope.vault_host for certificate in gateway.certificates)
     return True
+
+
+def in_front(gateways: Iterable[Gateway], fronts: Iterable[Front]) -> list[Gateway]:
+    """The gateways, each with the fronts whose backend it is."""
+    targets = [(front.target.lower(), front) for front in fronts]
+    return [
+        replace(gateway, fronts=tuple(front for target, front in targets if target in gateway.addresses))
+        for gateway in gateways
+    ]

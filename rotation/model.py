@@ -17,6 +17,9 @@ _OBJECT_VERSION = re.compile(r"[0-9a-z]{1,64}")
 MOST_REPLICAS = 64
 """Behind one address; the number decides how often we connect."""
 
+ANY_NAME = "*"
+"""The hostname of a listener that has none, and answers whatever name is asked for."""
+
 IDLE_STATES = frozenset({"succeeded", "ready", "failed"})
 """provisioningState values in which ARM accepts a new operation; it is an open string."""
 
@@ -52,6 +55,7 @@ class GatewayKind(StrEnum):
 
     API_MANAGEMENT = "ApiManagement"
     SELF_HOSTED = "SelfHostedGateway"
+    APPLICATION_GATEWAY = "ApplicationGateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,9 @@ class Kind:
 
     Where ARM is told, and the gateway then fetches by itself what ARM has configured, it does so within
     `fetches_within`; `not_fetching` says what to check where it has not.
+
+    A gateway that looks into the vault by itself has done so `looks_within` at the latest; `not_looking` says
+    what a person can do where it still serves the old version then.
     """
 
     name: GatewayKind
@@ -83,6 +90,8 @@ class Kind:
     down_in_tiers: frozenset[str] = frozenset()
     fetches_within: timedelta | None = None
     not_fetching: str = ""
+    looks_within: timedelta | None = None
+    not_looking: str = ""
 
 
 class Status(StrEnum):
@@ -116,6 +125,8 @@ class Reason(StrEnum):
     NAME_NOT_COVERED = "NameNotCovered"
     NAMES_LOST = "NamesLost"
     ISSUER_CHANGED = "IssuerChanged"
+    FRONT_DISTRUSTS = "FrontDistrusts"
+    GATEWAY_NOT_LOOKING = "GatewayNotLooking"
     GATEWAY_CANNOT_READ_VAULT = "GatewayCannotReadVault"
     SYNC_NOT_SUPPORTED = "SyncNotSupported"
     SERVED_BY_OTHER = "ServedByOther"
@@ -396,6 +407,38 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedRoot:
+    """A root certificate that something in front trusts for its backend."""
+
+    subject: str
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A backend of something in front of a gateway: an Application Gateway or a Front Door profile.
+
+    It connects to `target` by TLS, asks for `hostname`, and believes what is issued under one of `roots`.
+    These are empty where it takes any public authority, and None where they cannot be read.
+    """
+
+    id: str
+    name: str
+    target: str
+    hostname: str
+    roots: tuple[TrustedRoot, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendHealth:
+    """What something in front says of its backend; `distrusts` is None where that could not be read."""
+
+    name: str
+    distrusts: bool | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """A thing that terminates TLS. `id` is its ARM id; compare `key`, ARM ids ignore case.
 
@@ -405,7 +448,8 @@ class Gateway:
     `listed`: known from a list only, which may be minutes old. `as_of` is ARM's clock when the gateway
     itself was read, None where it is known from a list. `vault_error` is its own account of why it could not
     read Key Vault the last time, None where it has none. `advisory` is what Azure Advisor says about its
-    certificates, a report that no verdict rests on.
+    certificates, a report that no verdict rests on. `addresses` are the hosts that it answers at, in lower
+    case, and `fronts` what is known to stand in front of it.
     """
 
     id: str
@@ -423,6 +467,8 @@ class Gateway:
     service_id: str = ""
     vault_error: str | None = None
     advisory: str | None = None
+    addresses: frozenset[str] = frozenset()
+    fronts: tuple[Front, ...] = ()
     key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -451,6 +497,7 @@ class Inventory:
     problems: tuple[str, ...]
     as_of: datetime | None
     warnings: tuple[str, ...] = ()
+    fronts: tuple[Front, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -606,7 +653,8 @@ class Evidence:
 
     `earlier` holds the thumbprints of earlier versions, None where they could not be listed.
     `operation_error` is what the last sync's operation ended with, None where it did not fail. `sampled` says
-    that the binding is settled, and has been asked for one connection per endpoint only.
+    that the binding is settled, and has been asked for one connection per endpoint only. `front` is what
+    stands in front says of it, None where that was not asked.
     """
 
     gateway: Gateway
@@ -617,6 +665,7 @@ class Evidence:
     row: LedgerRow | None
     operation_error: str | None = None
     sampled: bool = False
+    front: BackendHealth | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ VETOES = frozenset(
         Reason.NAME_NOT_COVERED,
         Reason.NAMES_LOST,
         Reason.ISSUER_CHANGED,
+        Reason.FRONT_DISTRUSTS,
     }
 )
 """Reasons for which a sync would break a hostname, or fail because of it."""
@@ -67,7 +68,7 @@ class _Case:
     def stale(self) -> list[Verdict]:
         """What a sync would mend: the stale, and the blocks that a person goes past."""
         overridden = self.run.overrides & OVERRIDABLE
-        return [v for v in self.verdicts if v.status is Status.STALE or v.reason in overridden]
+        return [v for v in self.verdicts if v.status is Status.STALE or _blocks(v, overridden)]
 
     @property
     def forced(self) -> bool:
@@ -150,7 +151,7 @@ def vetoed(case: _Case) -> tuple[Choice, str] | None:
     for verdict in case.verdicts:
         expected, configured = verdict.evidence.expected, verdict.evidence.binding.configured
         taken = isinstance(expected, CertificateVersion) and expected.thumbprint == configured
-        if verdict.reason in VETOES and verdict not in case.stale and not taken:
+        if _blocks(verdict, VETOES) and verdict not in case.stale and not taken:
             return Choice.VETOED, f"not synced, because a sync covers every hostname, also {verdict.message}"
     return None
 
@@ -308,6 +309,10 @@ def settle(decision: Decision, stored: LedgerRow, answer: SyncAnswer, now: datet
 def _wait(retry_after: timedelta | None) -> timedelta:
     """What an answer asks for, an hour at most, and never a time that has passed."""
     return min(max(retry_after or REFUSED_GAP, timedelta()), LONGEST_RETRY_AFTER)
+
+
+def _blocks(verdict: Verdict, reasons: frozenset[Reason]) -> bool:
+    return verdict.status is Status.BLOCKED and verdict.reason in reasons
 
 
 def _worth_forcing(verdict: Verdict) -> bool:

@@ -17,8 +17,9 @@ from typing import Protocol, TypeVar
 
 from rotation import history, telemetry
 from rotation.brakes import Brakes, hold_back
-from rotation.inventory import select
+from rotation.inventory import in_front, select
 from rotation.model import (
+    BackendHealth,
     Binding,
     CertificateId,
     CertificateUnreadable,
@@ -28,6 +29,7 @@ from rotation.model import (
     Endpoint,
     Event,
     Evidence,
+    Front,
     Gateway,
     GatewayKind,
     Inventory,
@@ -48,11 +50,14 @@ from rotation.model import (
     Verdict,
 )
 from rotation.plan import decide, settle
-from rotation.verdict import Limits, judge
+from rotation.verdict import Limits, fronts_of, judge
 
 READS_AT_ONCE = 16
 MOST_GATEWAYS_READ = 250
 """In a pass: what ARM allows at once per subscription and identity, before it refills 25 a second."""
+
+MOST_FRONTS_ASKED = 16
+"""In a pass: backend health is an operation of half a minute."""
 
 WRITES_AT_ONCE = 16
 SYNCS_AT_ONCE = 4
@@ -145,7 +150,10 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the path needs of the outside, given once by `app`; `kinds` are the kinds of gateway turned on."""
+    """What the path needs of the outside, given once by `app`; `kinds` are the kinds of gateway turned on.
+
+    `health` asks what stands in front of a gateway; None where nobody looks for that.
+    """
 
     kinds: Mapping[GatewayKind, Gateways]
     certificates: CertificateStore
@@ -155,6 +163,7 @@ class World:
     limits: Limits
     brakes: Brakes = Brakes()  # noqa: RUF009 - frozen
     event_budget: timedelta = timedelta(seconds=15)
+    health: Callable[[Front], Awaitable[BackendHealth | None]] | None = None
 
     def of(self, gateway: Gateway) -> Gateways:
         """The kind that a gateway is read and synced by."""
@@ -220,6 +229,7 @@ async def reconcile(
     gateways, unread = await _read_gateways(work, gateways, rows, expected)
     expected |= await _read_expected(work, [g for g in gateways if not g.certificates <= expected.keys()])
 
+    gateways = in_front(gateways, inventory.fronts)
     evidence = await _observe(work, gateways, expected, rows)
     verdicts = [_judge(each, run.now, world.limits) for each in evidence]
     of_gateway: dict[str, list[Verdict]] = {gateway.key: [] for gateway in gateways}
@@ -281,6 +291,7 @@ async def _discover(kinds: Mapping[GatewayKind, Gateways], time_is: _Time) -> In
         tuple(dict.fromkeys(problem for inventory in seen for problem in inventory.problems)),
         max((inventory.as_of for inventory in seen if inventory.as_of), default=None),
         tuple(warning for inventory in seen for warning in inventory.warnings),
+        fronts=tuple(front for inventory in seen for front in inventory.fronts),
     )
 
 
@@ -357,9 +368,10 @@ async def _observe(
         kind, url = operations[key]
         return await kind.operation_error(url)
 
-    observations, errors = await asyncio.gather(
+    observations, errors, healths = await asyncio.gather(
         world.probe([e for each in evidence for e in each.binding.endpoints], within=time_is.left(PROBED_BY)),
         _read_each(error, operations, time_is.at(PROBED_BY), otherwise=_nothing),
+        _ask_fronts(work, evidence),
     )
     in_order = iter(observations)
     evidence = [
@@ -367,6 +379,7 @@ async def _observe(
             each,
             observations=tuple(islice(in_order, sum(e.connections for e in each.binding.endpoints))),
             operation_error=errors.get(each.gateway.key),
+            front=_worst(healths.get(front) for front in fronts_of(each)),
         )
         for each in evidence
     ]
@@ -378,6 +391,27 @@ async def _observe(
         replace(each, earlier=earlier[certificate]) if certificate else each
         for each, certificate in zip(evidence, puzzles, strict=True)
     ]
+
+
+async def _ask_fronts(work: _Work, evidence: Iterable[Evidence]) -> Mapping[Front, BackendHealth | None]:
+    """What stands in front, after a rotation and until it is content; only the timer has time for that."""
+    ask = work.world.health
+    if ask is None or work.run.trigger is not Trigger.TIMER:
+        return {}
+    rotated = [each for each in evidence if history.just_rotated(each.row, each.binding, work.run.now)]
+    fronts = dict.fromkeys(front for each in rotated for front in fronts_of(each))
+    asked = list(fronts)[:MOST_FRONTS_ASKED]
+    return await _read_each(ask, asked, work.time_is.at(PROBED_BY), otherwise=_unasked)
+
+
+def _unasked(front: Front) -> BackendHealth:
+    return BackendHealth(front.name, None, "no answer within the pass's time")
+
+
+def _worst(healths: Iterable[BackendHealth | None]) -> BackendHealth | None:
+    """One that distrusts, else one that is not known, else any."""
+    told = [health for health in healths if health]
+    return min(told, key=lambda health: (True, None, False).index(health.distrusts), default=None)
 
 
 def _to_observe(

@@ -10,9 +10,12 @@ from datetime import datetime, timedelta
 from math import ceil, log
 
 from rotation.model import (
+    ANY_NAME,
+    BackendHealth,
     CertificateUnreadable,
     CertificateVersion,
     Evidence,
+    Front,
     Kind,
     ProbeFailure,
     Reason,
@@ -251,7 +254,8 @@ def version_unusable(case: _Case) -> Finding | None:
 
 def name_not_covered(case: _Case) -> Finding | None:
     """A certificate for other names would break every client of the hostname."""
-    if covers(case.expected.names, case.evidence.binding.hostname):
+    hostname = case.evidence.binding.hostname
+    if hostname == ANY_NAME or covers(case.expected.names, hostname):
         return None
     return Finding(
         Status.BLOCKED,
@@ -270,6 +274,13 @@ def served(case: _Case) -> Finding | None:
     seen = f"serves {shorten(case.expected.thumbprint)} on {tally(case.new, case.evidence)}"
     if case.evidence.sampled:
         seen += " (settled, so only sampled)"
+    if (front := case.evidence.front) and _distrusts(front, case):
+        return Finding(
+            Status.IN_SYNC,
+            Reason.FRONT_DISTRUSTS,
+            f"{seen}, but {front.name} in front does not believe it ({front.detail}): its clients get 502."
+            " Add the root of the new certificate to the trusted root certificates of its backend settings.",
+        )
     left = case.expected.not_after - case.now
     if left > case.limits.expires_soon:
         return Finding(Status.IN_SYNC, Reason.SERVED, f"{seen}.")
@@ -363,6 +374,20 @@ def issuer_changed(case: _Case) -> Finding | None:
     )
 
 
+def front_distrusts(case: _Case) -> Finding | None:
+    """What stands in front would refuse the new certificate, and answer its clients with 502."""
+    fronts = [front for front in _fronts(case) if case.old and _refuses(front, case)]
+    if not fronts:
+        return None
+    return Finding(
+        Status.BLOCKED,
+        Reason.FRONT_DISTRUSTS,
+        f"the newest version {case.expected.version} is issued by {case.expected.issuer}, and"
+        f" {_trusts(fronts[0])}: behind it everything would fail. Add the new root to the trusted root"
+        " certificates of its backend settings first, or override FrontDistrusts by a resync.",
+    )
+
+
 def sync_not_supported(case: _Case) -> Finding | None:
     """Not every tier and cloud offers the operation, and there is no other one that is safe."""
     row = case.evidence.row
@@ -395,6 +420,21 @@ def gateway_cannot_read_vault(case: _Case) -> Finding | None:
     )
 
 
+def gateway_not_looking(case: _Case) -> Finding | None:
+    """It looks by itself every few hours, and was asked to: another attempt would change nothing."""
+    within, row = case.kind.looks_within, case.evidence.row
+    if not within or not case.old or not row or not row.asked_for(case.expected):
+        return None
+    if case.now - case.expected.available_since <= within:
+        return None
+    return Finding(
+        Status.BLOCKED,
+        Reason.GATEWAY_NOT_LOOKING,
+        f"{_seen(case)}, although it was asked {row.attempts} time(s) to read Key Vault, and does so by"
+        f" itself within {within.total_seconds() / 3600:.0f} hours. {case.kind.not_looking}",
+    )
+
+
 def stale(case: _Case) -> Finding | None:
     """Positively seen: an older version is served, or ARM has another thumbprint configured."""
     if not case.old and not case.configured_differs:
@@ -410,6 +450,10 @@ def stale(case: _Case) -> Finding | None:
     else:
         reason, tail = Reason.SERVES_OLD_VERSION, " A sync is needed."
     configured, advisory = case.evidence.binding.configured, case.evidence.gateway.advisory
+    if doubtful := next((f for f in _fronts(case) if _may_refuse(f, case)), None):
+        tail += (
+            f" Mind what is in front: the issuer changes to {case.expected.issuer}, and {_trusts(doubtful)}."
+        )
     arm = f"; ARM has {shorten(configured)} configured" if configured else ""
     if advisory:
         tail += f" Azure Advisor: {advisory}"
@@ -418,6 +462,20 @@ def stale(case: _Case) -> Finding | None:
         reason,
         f"should serve {shorten(case.expected.thumbprint)} (version {case.expected.version}) but"
         f" {_seen(case)}{arm}.{tail}",
+    )
+
+
+def listeners_disabled(case: _Case) -> Finding | None:
+    """Nothing answers, and the gateway says why: without the vault it has nothing to serve."""
+    error = case.evidence.gateway.vault_error
+    if not error or case.new or case.old or case.foreign or case.unclassified:
+        return None
+    return Finding(
+        Status.BLOCKED,
+        Reason.GATEWAY_CANNOT_READ_VAULT,
+        f"{_seen(case)}, and the gateway's identity ({case.evidence.binding.identity}) could not read"
+        f" {case.expected.certificate} ({error}). Give that identity Key Vault Secrets User, and let it"
+        " through the vault's firewall.",
     )
 
 
@@ -493,9 +551,12 @@ RULES: tuple[Rule, ...] = (
     sync_in_flight,
     names_lost,
     issuer_changed,
+    front_distrusts,
     sync_not_supported,
     gateway_cannot_read_vault,
+    gateway_not_looking,
     stale,
+    listeners_disabled,
     served_by_other,
     versions_unreadable,
     not_observable,
@@ -518,6 +579,50 @@ def judge(evidence: Evidence, now: datetime, limits: Limits) -> Verdict:
             where = f"{evidence.gateway.name} {evidence.binding.hostname}"
             return Verdict(evidence, finding.status, finding.reason, f"{where}: {finding.message}", drift)
     raise LookupError(f"no rule speaks for {evidence.binding.hostname}")
+
+
+def fronts_of(evidence: Evidence) -> list[Front]:
+    """What stands in front of this hostname."""
+    return [f for f in evidence.gateway.fronts if covers((evidence.binding.hostname,), f.hostname)]
+
+
+def _distrusts(front: BackendHealth, case: _Case) -> bool:
+    """By its own account; where that cannot be read, what it said last is still so."""
+    if front.distrusts is not None:
+        return front.distrusts
+    last = case.evidence.row.last.get(case.evidence.binding.key) if case.evidence.row else None
+    return last is not None and last.reason is Reason.FRONT_DISTRUSTS
+
+
+def _fronts(case: _Case) -> list[Front]:
+    """Those that trust roots of their own, which are known."""
+    return [front for front in fronts_of(case.evidence) if front.roots]
+
+
+def _may_refuse(front: Front, case: _Case) -> bool:
+    """Whether the issuer changes to one that is none of the trusted roots: it may still be under one of them.
+
+    A self-signed version is its own root: another one of the same name has another key.
+    """
+    expected, roots = case.expected, front.roots or ()
+    if expected.self_signed:
+        return all(root.thumbprint != expected.thumbprint for root in roots)
+    if any(root.subject == expected.issuer for root in roots):
+        return False
+    return any(leaf.issuer != expected.issuer for leaf in case.old)
+
+
+def _refuses(front: Front, case: _Case) -> bool:
+    """Whether it is sure: self-signed, or not issued by a trusted root itself as the served one is."""
+    if not _may_refuse(front, case):
+        return False
+    subjects = {root.subject for root in front.roots or ()}
+    return case.expected.self_signed or any(leaf.issuer in subjects for leaf in case.old)
+
+
+def _trusts(front: Front) -> str:
+    roots = "; ".join(sorted({root.subject for root in front.roots or ()}))
+    return f"{front.name} in front trusts only {roots}"
 
 
 def tally(matching: Iterable[ServedCertificate], evidence: Evidence) -> str:

@@ -9,7 +9,7 @@ polls that end in 200, 204 or 400, and 409 ServiceLocked while a service is chan
 import base64
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from aiohttp import web
 from sandbox.arm_bodies import ArmError, service_body, slug
 from sandbox.arm_entities import ArmEntities
 from sandbox.arm_named_values import answer as named_value
+from sandbox.arm_network import ArmNetwork
 from sandbox.arm_rights import ArmRights, network_status
 from sandbox.identity import Refusal, application, refusal
 from sandbox.resource_graph import ResourceGraph
@@ -57,7 +58,12 @@ class Arm:
         self._graph = ResourceGraph(world)
         rights = ArmRights(world)
         self._routes: list[
-            tuple[str, re.Pattern[str], Callable[[web.Request, re.Match[str]], web.Response]]
+            tuple[
+                str,
+                re.Pattern[str],
+                Callable[[web.Request, re.Match[str]], web.Response]
+                | Callable[[web.Request, re.Match[str]], Awaitable[web.Response]],
+            ]
         ] = [
             (method, re.compile(path, re.IGNORECASE), answer)
             for method, path, answer in (
@@ -68,6 +74,7 @@ class Arm:
                 ("GET", rf"{_SERVICE}/networkstatus", self._network_status),
                 *rights.routes,
                 *ArmEntities(world, self._service).routes,
+                *ArmNetwork(world).routes,
             )
         ]
 
@@ -109,7 +116,8 @@ class Arm:
             if method == request.method and (found := path.fullmatch(request.path)):
                 if "subscription" in found.groupdict():
                     self._let_in(found["subscription"], request)
-                return answer(request, found)
+                answered = answer(request, found)
+                return answered if isinstance(answered, web.Response) else await answered
         if request.method in {"GET", "PATCH"} and (found := _NAMED_VALUE.fullmatch(request.path)):
             self._let_in(found["subscription"], request)
             return await named_value(request, found, self._service(found))

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
+from sandbox.application_gateway import ApplicationGateway
 from sandbox.arm import Arm
 from sandbox.event_grid import EventGrid
 from sandbox.event_grid_topic import HOST as TOPIC_HOST
@@ -48,6 +49,7 @@ class Azure:
         self._identity_header = secrets.token_hex(16)
         self._ports: dict[str, int] = {}
         self._connect_to: dict[str, int] = {}
+        self._addresses: dict[tuple[str, int], int] = {}
         self._contexts = Contexts()
         self._open: list[Port] = []
         self._runners: list[web.AppRunner] = []
@@ -103,10 +105,16 @@ class Azure:
         vaults = {vault.host: self._ports["vault"] for vault in list(self.world.vaults.values())}
         return vaults | {TOPIC_HOST: self._ports["topic"]} | self._connect_to
 
+    @property
+    def addresses(self) -> dict[tuple[str, int], int]:
+        """The loopback port behind each listener that may have a port of its own, by address and port."""
+        return dict(self._addresses)
+
     def app_settings(self) -> dict[str, str]:
         """The environment in which an app finds this Azure, whole and at once."""
         ingestion = self.ingestion_url
-        connect_to = (f"{host}:443:127.0.0.1:{port}" for host, port in self.connect_to.items())
+        at_443 = {(host, 443): port for host, port in self.connect_to.items()}
+        connect_to = (f"{host}:{p}:127.0.0.1:{q}" for (host, p), q in (at_443 | self._addresses).items())
         return {
             "IDENTITY_ENDPOINT": self.identity_url,
             "IDENTITY_HEADER": self._identity_header,
@@ -123,9 +131,10 @@ class Azure:
             "ROTATION_CONNECT_TO": ",".join(connect_to),
         }
 
-    def expose(self, service: Service) -> None:
-        """Open the listeners of a service that was added after the start."""
-        self._call(self._listen(service), _START_WITHIN)
+    def expose(self, service: Service | ApplicationGateway) -> None:
+        """Open the listeners of a service or gateway that was added after the start."""
+        opened = self._listen(service) if isinstance(service, Service) else self._listen_at(service)
+        self._call(opened, _START_WITHIN)
 
     def _call(self, work: Coroutine[Any, Any, T], within: float) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(within)
@@ -140,6 +149,8 @@ class Azure:
         await self._serve("control", _Control(self).app())
         for service in world.services:
             await self._listen(service)
+        for gateway in world.application_gateways:
+            await self._listen_at(gateway)
         await self.event_grid.start()
 
     async def _serve(self, name: str, app: web.Application, names: Sequence[str] = ()) -> None:
@@ -176,6 +187,10 @@ class Azure:
                 Listener(service, service.location, self._contexts, gateway=False).answer
             )
             self._connect_to |= {name: port for name in others if not name.startswith("*")}
+
+    async def _listen_at(self, gateway: ApplicationGateway) -> None:
+        port = self._listen_with(Listener(gateway, gateway.location, self._contexts).answer)
+        self._addresses[gateway.address, gateway.port] = port
 
     def _listen_with(self, answer: Callable[[socket.socket], Awaitable[asyncio.Transport | None]]) -> int:
         port = Port(answer)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -65,13 +66,16 @@ class CertificateAuthority:
 
     Args:
         name: who it claims to be.
+        direct: whether the root itself issues, as small private authorities do.
     """
 
-    def __init__(self, name: str = "Sandbox") -> None:
+    def __init__(self, name: str = "Sandbox", *, direct: bool = False) -> None:
         since = datetime.now(UTC) - _CA_LIFETIME  # a leaf may be issued in the past to be expired now
         until = datetime.now(UTC) + _CA_LIFETIME
         self._root = _Issuer.new(f"{name} Root CA", None, since, until)
-        self._intermediate = _Issuer.new(f"{name} TLS Issuing CA 1", self._root, since, until)
+        self._issuing = self._root
+        if not direct:
+            self._issuing = _Issuer.new(f"{name} TLS Issuing CA 1", self._root, since, until)
 
     @property
     def pem(self) -> str:
@@ -80,12 +84,31 @@ class CertificateAuthority:
 
     def issue(self, names: Sequence[str], *, days: float = 90, not_before: datetime | None = None) -> Leaf:
         """A leaf that chains up to the root."""
-        return _leaf(names, self._intermediate, days, not_before)
+        return _leaf(names, self._issuing, days, not_before)
 
 
 def self_signed(names: Sequence[str], *, days: float = 90, not_before: datetime | None = None) -> Leaf:
     """A leaf nobody vouches for, as Key Vault makes with the issuer `Self`."""
     return _leaf(names, None, days, not_before)
+
+
+def der_of(pem: str) -> bytes:
+    """The first certificate of a PEM file, as DER."""
+    return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+
+
+def chains_to(leaf: Leaf, roots: Sequence[str]) -> bool:
+    """Whether the chain that is sent with a leaf ends in one of these roots, or is issued by one."""
+    last = x509.load_pem_x509_certificates(leaf.chain_pem.encode())[-1]
+    for root in (x509.load_pem_x509_certificate(pem.encode()) for pem in roots):
+        if last == root:
+            return True
+        try:
+            last.verify_directly_issued_by(root)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from sandbox import arm_network
 from sandbox.arm_bodies import ArmError, service_body
 from sandbox.world import Recommendation, Service, World
 
@@ -136,18 +137,27 @@ class ResourceGraph:
         rows: Rows
         if table.casefold() == "resources":
             rows = [self._service_row(*each) for each in self._services(scope)]
+            rows += arm_network.rows(self._world, scope, self._lately)
         elif table.casefold() == "advisorresources":
             rows = [row for service, _ in self._services(scope) for row in _recommendation_rows(service)]
+            rows += arm_network.recommendations(self._world, scope, self._lately)
         else:
             raise _refused("InvalidQuery", f"Failed to resolve table '{table}'.")
+        for row in rows:
+            for path in self._world.graph.hidden:
+                _hide(row, path.split("."))
         random.shuffle(rows)
         for operator in operators:
             rows = _apply(operator, rows)
         return rows
 
+    @property
+    def _lately(self) -> datetime:
+        return self._world.clock.now() - self._world.graph.lag
+
     def _services(self, scope: set[str]) -> Iterator[tuple[Service, datetime]]:
         """What there was a lag ago."""
-        moment = self._world.clock.now() - self._world.graph.lag
+        moment = self._lately
         gone = [service for at, service in self._world.removed if moment < at]
         for service in (*self._world.services, *gone):
             if service.subscription_id.casefold() in scope and service.created <= moment:
@@ -155,7 +165,7 @@ class ResourceGraph:
 
     def _service_row(self, service: Service, moment: datetime) -> Row:
         body = service_body(service, moment)
-        row = {
+        return {
             "id": body["id"],
             "name": body["name"],
             "type": body["type"].casefold(),
@@ -173,9 +183,6 @@ class ResourceGraph:
             "zones": None,
             "extendedLocation": None,
         }
-        for path in self._world.graph.hidden:
-            _hide(row, path.split("."))
-        return row
 
 
 def _recommendation_rows(service: Service) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from weakref import WeakSet
 
+from sandbox.application_gateway import ApplicationGateway
 from sandbox.certificates import Leaf
 from sandbox.self_hosted import SelfHostedGateway
 from sandbox.world import Service, TlsFault, Version
@@ -108,7 +109,12 @@ class Listener:
     """
 
     def __init__(
-        self, service: Service | SelfHostedGateway, region: str, contexts: Contexts, *, gateway: bool = True
+        self,
+        service: Service | SelfHostedGateway | ApplicationGateway,
+        region: str,
+        contexts: Contexts,
+        *,
+        gateway: bool = True,
     ) -> None:
         self._service = service
         self._region = region
@@ -151,11 +157,17 @@ class Listener:
                 front.load_verify_locations(cadata=self._service.world.ca.pem)
         return self._fronts[key]
 
-    def _choose(self, unit: int, handshake: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        handshake.context = self._contexts.of(self._served(name, unit))
+    def _choose(self, unit: int, handshake: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        served = self._served(name, unit)
+        if served is None:
+            return ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        handshake.context = self._contexts.of(served)
+        return None
 
-    def _served(self, name: str | None, unit: int) -> Version | Leaf:
+    def _served(self, name: str | None, unit: int) -> Version | Leaf | None:
         service = self._service
+        if isinstance(service, ApplicationGateway):
+            return service.served(name, unit, service.world.clock.now())
         hostname = service.hostname(name) if name else service.default_hostname
         known = hostname is not None and (hostname.type == "Proxy") == self._gateway
         shown = hostname.host_name if hostname and known else service.builtin_host

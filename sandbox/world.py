@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from sandbox.certificates import CertificateAuthority, Leaf, self_signed
 from sandbox.self_hosted import Entity, HostnameConfiguration, SelfHostedGateway
+
+if TYPE_CHECKING:
+    from sandbox.application_gateway import ApplicationGateway, FrontDoor
 
 T = TypeVar("T")
 
@@ -673,6 +676,8 @@ class World:
         self.vaults: dict[str, Vault] = {}
         self.services: list[Service] = []
         self.removed: list[tuple[datetime, Service]] = []
+        self.application_gateways: list[ApplicationGateway] = []
+        self.front_doors: list[FrontDoor] = []
         self.graph = GraphHabits()
         self.events: deque[KeyVaultEvent] = deque()
         self.faults: list[Fault] = []
@@ -689,14 +694,25 @@ class World:
         self.operation_ends_with: Literal[200, 204] = 200
         self.disabled_certificate_answers: Literal[200, 403] = 403
         self.ingestion_needs_token = False
-        self.granted_actions = ["*/read", "Microsoft.ApiManagement/service/refreshHostnames/action"]
+        self.granted_actions = [
+            "*/read",
+            "Microsoft.ApiManagement/service/refreshHostnames/action",
+            "Microsoft.Resources/tags/write",
+            "Microsoft.Network/applicationGateways/backendhealth/action",
+        ]
         self.granted_data_actions = ["Microsoft.KeyVault/vaults/certificates/read"]
         self.registers_sync = True
 
     @property
     def subscriptions(self) -> list[str]:
         """Every subscription that exists, the main one first."""
-        return list(dict.fromkeys([self.subscription_id, *(s.subscription_id for s in self.services)]))
+        others = (gateway.subscription_id for gateway in self.application_gateways)
+        services = (service.subscription_id for service in self.services)
+        return list(dict.fromkeys([self.subscription_id, *services, *others]))
+
+    def timeline(self, value: T) -> "Timeline[T]":
+        """A value that changes by this world's clock."""
+        return Timeline(self.clock, value)
 
     def add_vault(self, name: str) -> Vault:
         """Create a vault."""

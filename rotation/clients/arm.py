@@ -131,7 +131,7 @@ class Arm:
                 detail = f"no readable answer ({clean(say(error))})"
                 accepted = answers and answers[-1].status_code in {200, 202}
                 return SyncAnswer(SyncOutcome.ACCEPTED if accepted else SyncOutcome.UNKNOWN, detail), None
-            return _refusal(error, answers[-1].status_code, answers[-1].headers), None
+            return refusal(error, answers[-1].status_code, answers[-1].headers), None
         location = self._own(answers[-1].headers.get("Location"))
         detail = f"HTTP {answers[-1].status_code}"
         return SyncAnswer(SyncOutcome.ACCEPTED, detail, location), answers[-1]
@@ -305,7 +305,8 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     return until - served_at if until and served_at else None
 
 
-def _refusal(error: Exception, status: int, headers: Mapping[str, str]) -> SyncAnswer:
+def refusal(error: Exception, status: int, headers: Mapping[str, str]) -> SyncAnswer:
+    """What an answer other than a success means for a sync."""
     described = error.error if isinstance(error, HttpResponseError) else None
     code = str(described.code or "") if described is not None else ""
     outcome = _REFUSALS.get(status, SyncOutcome.UNKNOWN)

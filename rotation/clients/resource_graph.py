@@ -9,7 +9,7 @@ Quota: https://learn.microsoft.com/azure/governance/resource-graph/concepts/guid
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,11 @@ MOST_PAGES = 1000
 PAGE_SECONDS = 6
 """For a page with the wait for quota, which is given anew every five seconds; a list takes its place."""
 
+
+def _projected(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} = properties.{name}" for name in names)
+
+
 _PROPERTIES = (
     "provisioningState",
     "virtualNetworkType",
@@ -47,7 +52,45 @@ _PROPERTIES = (
 _SERVICES = f"""
 resources
 | where type =~ 'microsoft.apimanagement/service'
-| project id, location, tags, sku, {", ".join(f"{name} = properties.{name}" for name in _PROPERTIES)}
+| project id, location, tags, sku, {_projected(_PROPERTIES)}
+| order by id asc
+"""
+
+_GATEWAY_PROPERTIES = (
+    "provisioningState",
+    "operationalState",
+    "sku",
+    "autoscaleConfiguration",
+    "sslCertificates",
+    "httpListeners",
+    "frontendIPConfigurations",
+    "frontendPorts",
+    "backendAddressPools",
+    "backendHttpSettingsCollection",
+    "requestRoutingRules",
+    "urlPathMaps",
+    "trustedRootCertificates",
+)
+_APPLICATION_GATEWAYS = f"""
+resources
+| where type =~ 'microsoft.network/applicationgateways'
+| project id, location, tags, identity, {_projected(_GATEWAY_PROPERTIES)}
+| order by id asc
+"""
+_GATEWAYS_A_PAGE = 50
+"""One with a hundred listeners is a hundred kilobytes."""
+
+_PUBLIC_ADDRESSES = """
+resources
+| where type =~ 'microsoft.network/publicipaddresses'
+| project id, address = properties.ipAddress
+| order by id asc
+"""
+_FRONT_DOOR_ORIGINS = """
+resources
+| where type =~ 'microsoft.cdn/profiles/origingroups/origins'
+| project id, host = properties.hostName, header = properties.originHostHeader,
+    enabled = properties.enabledState
 | order by id asc
 """
 
@@ -61,10 +104,13 @@ resources
 ROTATION_FAILED = "8962964c-a6d6-4c3d-918a-2777f7fbdca7"
 """The recommendationTypeId of HostnameCertRotationFail, which Advisor looks for every eight hours."""
 
-_FAILED_ROTATIONS = f"""
+KEY_VAULT_ISSUE = "3467464b-955a-4caf-95e5-547344ba0281"
+"""The recommendationTypeId of AppGwAdvisorRecommendationForKeyVaultErrors."""
+
+_RECOMMENDED = """
 advisorresources
 | where type =~ 'microsoft.advisor/recommendations'
-| where tostring(properties.recommendationTypeId) =~ '{ROTATION_FAILED}'
+| where tostring(properties.recommendationTypeId) =~ '{}'
 | project id, service = tostring(properties.resourceMetadata.resourceId),
     problem = tostring(properties.shortDescription.problem)
 | order by id asc
@@ -108,7 +154,7 @@ class ResourceGraph:
         found = await self._query(_SERVICES)
         if isinstance(found, str):
             return found
-        return Rows(tuple(map(_body, found.rows)), found.as_of)
+        return Rows(tuple(_body(row, _PROPERTIES) for row in found.rows), found.as_of)
 
     async def tiers(self) -> Rows | str:
         """Services with their tier and tags only: `sku` and `tags` as ARM has them."""
@@ -116,7 +162,32 @@ class ResourceGraph:
 
     async def failed_rotations(self) -> Mapping[str, str] | str:
         """What Azure Advisor recommends where a hostname's certificate was not rotated, by service id."""
-        found = await self._query(_FAILED_ROTATIONS)
+        return await self._recommended(ROTATION_FAILED)
+
+    async def application_gateways(self) -> Rows | str:
+        """Application Gateways in the shape of ARM's own bodies, as far as discovery needs them."""
+        found = await self._query(_APPLICATION_GATEWAYS, _GATEWAYS_A_PAGE)
+        if isinstance(found, str):
+            return found
+        return Rows(tuple(_body(row, _GATEWAY_PROPERTIES) for row in found.rows), found.as_of)
+
+    async def vault_issues(self) -> Mapping[str, str] | str:
+        """What Azure Advisor recommends where an Application Gateway cannot read Key Vault, by its id."""
+        return await self._recommended(KEY_VAULT_ISSUE)
+
+    async def public_addresses(self) -> Mapping[str, str] | str:
+        """The addresses of public IP resources, by id in lower case."""
+        found = await self._query(_PUBLIC_ADDRESSES)
+        if isinstance(found, str):
+            return found
+        return {row["id"].lower(): clean(row["address"]) for row in found.rows if row.get("address")}
+
+    async def front_door_origins(self) -> Rows | str:
+        """Origins of Front Door profiles: `host`, `header` and `enabled` as ARM has them."""
+        return await self._query(_FRONT_DOOR_ORIGINS)
+
+    async def _recommended(self, recommendation: str) -> Mapping[str, str] | str:
+        found = await self._query(_RECOMMENDED.format(recommendation))
         if isinstance(found, str):
             return found
         said = ((row.get("service"), row.get("problem")) for row in found.rows)
@@ -126,25 +197,25 @@ class ResourceGraph:
         """Close the client; the session is not its own."""
         await self._client.close()
 
-    async def _query(self, query: str) -> Rows | str:
+    async def _query(self, query: str, rows_a_page: int = ROWS_A_PAGE) -> Rows | str:
         rows: list[Mapping[str, Any]] = []
         as_of = None
         try:
             for start in range(0, len(self._subscriptions), SUBSCRIPTIONS_A_QUERY):
                 scope = self._subscriptions[start : start + SUBSCRIPTIONS_A_QUERY]
-                as_of = await self._pages(query, scope, rows)
+                as_of = await self._pages(query, scope, rows_a_page, rows)
         except (AzureError, TimeoutError, *MALFORMED) as error:
             return clean(say(error))
         return Rows(tuple(rows), as_of)
 
     async def _pages(
-        self, query: str, scope: tuple[str, ...], rows: list[Mapping[str, Any]]
+        self, query: str, scope: tuple[str, ...], top: int, rows: list[Mapping[str, Any]]
     ) -> datetime | None:
         """Add the rows of all pages; a part of an answer is none."""
         token = None
         for _ in range(MOST_PAGES):
             async with asyncio.timeout(PAGE_SECONDS):
-                page, as_of = await self._page(query, scope, token)
+                page, as_of = await self._page(query, scope, top, token)
             data, token = page["data"], page.get("$skipToken")
             if not isinstance(data, list) or not all(isinstance(row["id"], str) for row in data):
                 raise TypeError("the answer has no list of rows with an id")
@@ -156,7 +227,7 @@ class ResourceGraph:
         raise ValueError(f"more than {MOST_PAGES} pages")
 
     async def _page(
-        self, query: str, scope: tuple[str, ...], token: str | None
+        self, query: str, scope: tuple[str, ...], top: int, token: str | None
     ) -> tuple[Mapping[str, Any], datetime | None]:
         """One page as it was sent, and its Date."""
         clock = asyncio.get_running_loop().time
@@ -169,7 +240,7 @@ class ResourceGraph:
             QueryRequest(
                 query=query,
                 subscriptions=list(scope),
-                options=QueryRequestOptions(top=ROWS_A_PAGE, skip_token=token, result_format="objectArray"),
+                options=QueryRequestOptions(top=top, skip_token=token, result_format="objectArray"),
             ),
             cls=lambda answer, *_: answers.append(answer),
             raw_response_hook=_refuse_to_wait,
@@ -189,8 +260,8 @@ def _refuse_to_wait(response: PipelineResponse[Any, Any]) -> None:
         raise TimeoutError(f"throttled for {wait.total_seconds():.0f} seconds")
 
 
-def _body(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row as ARM would describe the service; what Resource Graph has no value for is left out."""
+def _body(row: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """A row as ARM would describe the resource; what Resource Graph has no value for is left out."""
     known = {name: value for name, value in row.items() if value is not None}
-    properties = {name: known.pop(name) for name in _PROPERTIES if name in known}
+    properties = {name: known.pop(name) for name in names if name in known}
     return {**known, "properties": properties}

@@ -211,8 +211,19 @@ def from_arm(body: Mapping[str, Any], vault_suffix: str, vaults: frozenset[str])
         state=clean(properties.get("provisioningState", "Unknown")),
         bindings=tuple(_binding(hostname, places, vault_suffix, vaults) for hostname in hostnames),
         tier=clean(mapping(body.get("sku") or {}, "sku").get("name", "")),
+        addresses=frozenset(_addresses(properties, hostnames)),
         **tagged(tags(body)),
     )
+
+
+def _addresses(properties: Mapping[str, Any], hostnames: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Whatever the service is reached at: its own names, built-in ones, public and private addresses."""
+    yield from (clean(hostname.get("hostName", "")).lower() for hostname in hostnames)
+    others = [mapping(place, "additional location") for place in sequence(properties, "additionalLocations")]
+    for place in (properties, *others):
+        yield from filter(None, (_host(place, "gatewayUrl"), _host(place, "gatewayRegionalUrl")))
+        for name in ("publicIPAddresses", "privateIPAddresses"):
+            yield from (str(address) for address in sequence(place, name))
 
 
 def _complete(row: Mapping[str, Any]) -> bool:

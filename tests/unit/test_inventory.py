@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
-from rotation.inventory import select
-from rotation.model import CertificateId, Scope
+from rotation.inventory import in_front, select
+from rotation.model import CertificateId, Front, Scope
 from tests.unit import build
 
 API = build.binding("api.contoso.com")
@@ -47,3 +49,18 @@ def test_a_scope_selects_whole_gateways(scope: Scope, expected: tuple[object, ..
     actual = select(ALL, scope)
 
     assert expected == actual
+
+
+def front(target: str) -> Front:
+    """An Application Gateway whose backend is at some host."""
+    return Front("/agw", "Application Gateway agw", target, "api.contoso.com", ())
+
+
+def test_what_connects_to_an_address_of_a_gateway_stands_in_front_of_it() -> None:
+    """Proves that hosts are compared without regard to case, and that nobody else gets a front."""
+    by_name, by_address, elsewhere = front("APIM-Contoso.azure-api.net"), front("10.0.1.5"), front("10.0.1.6")
+    behind = replace(build.gateway(), addresses=frozenset({"apim-contoso.azure-api.net", "10.0.1.5"}))
+    alone = build.gateway(resource_id=f"{build.GATEWAY_ID}-2")
+    actual = in_front([behind, alone], [by_name, by_address, elsewhere])
+
+    assert [replace(behind, fronts=(by_name, by_address)), alone] == actual

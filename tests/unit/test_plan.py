@@ -688,7 +688,7 @@ def test_of_a_row_is_believed(ledger: LedgerRow, expected: Choice) -> None:
 def test_a_person_can_go_past_the_blocks_of_a_sync_that_would_succeed(reason: Reason) -> None:
     """Proves what an override reaches: no deleted or disabled version, and nothing that no sync changes."""
     past = {"VersionExpired", "VersionNotYetValid", "VersionUnusable", "NameNotCovered", "NamesLost"}
-    expected = Choice.SYNC if reason in past | {"IssuerChanged"} else Choice.NOTHING_STALE
+    expected = Choice.SYNC if reason in past | {"IssuerChanged", "FrontDistrusts"} else Choice.NOTHING_STALE
     blocked = build.verdict(Status.BLOCKED, reason, of=OLD_IN_ARM)
     overriding = replace(run(), overrides=frozenset({reason}))
     decision = decide(IDLE, [blocked], UNTOUCHED, overriding)

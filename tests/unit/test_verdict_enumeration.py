@@ -15,17 +15,21 @@ from typing import Any, TypeVar
 import pytest
 
 from rotation import verdict
-from rotation.gateways import self_hosted
+from rotation.gateways import application_gateway, self_hosted
 from rotation.model import (
+    BackendHealth,
     CertificateUnreadable,
     CertificateVersion,
     Endpoint,
     Evidence,
+    Front,
+    Gateway,
     LedgerRow,
     Observation,
     Reason,
     Status,
     SyncOutcome,
+    TrustedRoot,
     UnreadableCause,
     Verdict,
 )
@@ -83,7 +87,8 @@ LEAVES = {
 class Case:
     """One combination, in words. `certificate` is what Key Vault says of the newest version.
 
-    `fetches`: the gateway is of a kind that fetches by itself what ARM has configured.
+    `fetches`: the gateway is of a kind that fetches by itself what ARM has configured. `around` is what else
+    is known of it: what stands in front, its own account of the vault, or that it looks into it by itself.
     """
 
     kind: str
@@ -95,11 +100,12 @@ class Case:
     young: bool
     listed: bool
     fetches: bool = False
+    around: str = ""
 
     @property
     def sound(self) -> bool:
         """Whether there is a version that the gateway can and should serve."""
-        return self.kind == "versionless" and self.certificate in SOUND | RISKY
+        return self.kind == "versionless" and self.certificate in SOUND | RISKY | {MOVED}
 
     @property
     def seen(self) -> Counter[str]:
@@ -152,9 +158,27 @@ class Case:
             missed = self.behind and self.row != "just asked"
             return Status.BLOCKED if missed else Status.SYNCING
         if self.stale:
-            harmful = self.certificate in RISKY and self.seen["old"]
-            return Status.BLOCKED if harmful or self.row == "not supported" else Status.STALE
-        return Status.BLOCKED if self.seen["other"] else Status.UNKNOWN
+            harmful = (self.certificate in RISKY or self.refused_in_front) and self.seen["old"]
+            blocked = harmful or self.row == "not supported" or self.deaf
+            return Status.BLOCKED if blocked else Status.STALE
+        return Status.BLOCKED if self.seen["other"] or self.dark else Status.UNKNOWN
+
+    @property
+    def refused_in_front(self) -> bool:
+        """Whether what stands in front would refuse the new leaf for certain."""
+        return self.certificate == MOVED and self.around == "in front, trusts the old issuer"
+
+    @property
+    def deaf(self) -> bool:
+        """Whether it was asked to look, has had the time to do so by itself, and shows an old leaf."""
+        asked = self.row in {"over, lately", "over", "proven", "failed otherwise"}
+        return self.around == "looks by itself" and asked and not self.young and bool(self.seen["old"])
+
+    @property
+    def dark(self) -> bool:
+        """Whether it says that it cannot read the vault, and shows nothing."""
+        shows = {"new", "old", "other", "unclassified"} & set(self.seen)
+        return self.around == "cannot read the vault" and not shows
 
     def evidence(self) -> Evidence:
         """The same in the values that the rules take."""
@@ -168,7 +192,7 @@ class Case:
             endpoints=endpoints,
         )
         return Evidence(
-            gateway=SELF_HOSTED if self.fetches else GATEWAYS[self.busy],
+            gateway=self.gateway,
             binding=binding,
             expected=EXPECTED[self.certificate, self.young] if binding.reference else None,
             observations=tuple(
@@ -180,11 +204,44 @@ class Case:
             earlier=frozenset({build.OLD, build.NEW}) if self.listed else None,
             row=ROWS[self.row],
             operation_error=ERRORS.get(self.row),
+            front=HEALTHS.get(self.around),
         )
+
+    @property
+    def gateway(self) -> Gateway:
+        """The same for what the binding is of."""
+        gateway = SELF_HOSTED if self.fetches else GATEWAYS[self.busy]
+        if self.around == "looks by itself":
+            gateway = replace(gateway, kind=application_gateway.KIND)
+        error = "SecretDisabled" if self.around == "cannot read the vault" else None
+        return replace(gateway, vault_error=error, fronts=FRONTS.get(self.around, ()))
 
 
 GATEWAYS = {busy: build.gateway(state="Updating" if busy else "Succeeded") for busy in (False, True)}
 SELF_HOSTED = build.gateway(kind=self_hosted.KIND)
+MOVED = "of another issuer"
+
+
+def in_front(*roots: str, hostname: str = build.HOSTNAME) -> tuple[Front, ...]:
+    """An Application Gateway whose backend is the default gateway."""
+    trusted = tuple(TrustedRoot(root, "D4" * 20) for root in roots)
+    return (Front("/agw", "Application Gateway agw", "apim-contoso.azure-api.net", hostname, trusted),)
+
+
+FRONTS = {
+    "in front, trusts the old issuer": in_front("CN=Elsewhere", "CN=Contoso Issuing CA"),
+    "in front, trusts both": in_front("CN=Contoso Issuing CA", "CN=Contoso Root CA 2"),
+    "in front, trusts another root": in_front("CN=Elsewhere"),
+    "in front, trusts public authorities": in_front(),
+    "in front, with roots not to be seen": (replace(in_front()[0], roots=None),),
+    "in front of another name": in_front("CN=Contoso Issuing CA", hostname="www.fabrikam.com"),
+}
+HEALTHS = {
+    "in front, and distrusts": BackendHealth("Application Gateway agw", distrusts=True, detail="certificate"),
+    "in front, and is content": BackendHealth("Application Gateway agw", distrusts=False, detail=""),
+    "in front, and is silent": BackendHealth("Application Gateway agw", distrusts=None, detail="HTTP 403"),
+}
+AROUND = (*FRONTS, *HEALTHS, "cannot read the vault", "looks by itself")
 ENDPOINTS = [
     {n: build.endpoint(region, connections=n) for n in (1, 2, 3)}
     for region in ("West Europe", "North Europe")
@@ -199,6 +256,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "self-signed": {"self_signed": True},
     "with a short key": {"key": "RSA 1024"},
     "of another content type": {"content_type": "application/x-pem-file"},
+    MOVED: {"issuer": "CN=Contoso Root CA 2"},
 }
 
 
@@ -261,6 +319,9 @@ def all_cases() -> Iterator[Case]:
         shown = MANY if certificate in SOUND else FEW
         for words in some(product(both, shown, configured, ROWS, both, both)):
             yield Case("versionless", certificate, *words)
+        if certificate in {"enabled, in date, covering", MOVED, *RISKY}:
+            for around, words in some(product(AROUND, product(both, FEW, configured, ROWS, both, (True,)))):
+                yield Case("versionless", certificate, *words, around=around)
         for words in some(product((False,), FEW, configured, ROWS, both, (True,))):
             yield Case("versionless", certificate, *words, fetches=True)
         for words in some(product(both, FEW, configured[1:], ("none", "in flight"), both, (True,))):
@@ -368,7 +429,13 @@ CAUSED: dict[Reason, Callable[[Case], bool]] = {
     Reason.GATEWAY_NOT_POLLING: lambda c: c.behind and c.row != "just asked",
     Reason.SERVES_OLD_VERSION: lambda c: c.row in {"none", "empty", "another version", "refused"},
     Reason.SYNC_OVERDUE: lambda c: c.row in {"over, lately", "over", "proven", "failed otherwise"},
-    Reason.GATEWAY_CANNOT_READ_VAULT: lambda c: c.row == "failed on the vault",
+    Reason.GATEWAY_CANNOT_READ_VAULT: lambda c: (
+        c.row == "failed on the vault" or c.around == "cannot read the vault"
+    ),
+    Reason.FRONT_DISTRUSTS: lambda c: (
+        c.refused_in_front or (c.all_new and c.around == "in front, and distrusts")
+    ),
+    Reason.GATEWAY_NOT_LOOKING: lambda c: c.deaf,
     Reason.SYNC_NOT_SUPPORTED: lambda c: c.row == "not supported",
     Reason.VERSION_UNUSABLE: lambda c: c.certificate in {"with a short key", "of another content type"},
     Reason.NAMES_LOST: lambda c: c.certificate == "losing a name" and bool(c.seen["old"]),
@@ -397,7 +464,7 @@ def test_every_reason_is_given_only_for_its_cause(judged: Judged) -> None:
 
 
 PAIRS = {
-    Status.IN_SYNC: {Reason.SERVED, Reason.EXPIRES_SOON},
+    Status.IN_SYNC: {Reason.SERVED, Reason.EXPIRES_SOON, Reason.FRONT_DISTRUSTS},
     Status.SYNCING: {Reason.SERVICE_UPDATING, Reason.SYNC_IN_FLIGHT, Reason.PARTLY_SERVED},
     Status.STALE: {Reason.SERVES_OLD_VERSION, Reason.SYNC_OVERDUE, Reason.GATEWAY_CANNOT_READ_VAULT},
     Status.BLOCKED: {
@@ -413,6 +480,9 @@ PAIRS = {
         Reason.SYNC_NOT_SUPPORTED,
         Reason.SERVED_BY_OTHER,
         Reason.GATEWAY_NOT_POLLING,
+        Reason.FRONT_DISTRUSTS,
+        Reason.GATEWAY_NOT_LOOKING,
+        Reason.GATEWAY_CANNOT_READ_VAULT,
     },
     Status.UNKNOWN: {
         Reason.VAULT_UNREADABLE,
@@ -442,7 +512,7 @@ def test_every_reason_but_internal_error_is_given_in_some_case(judged: Judged) -
 
 def test_every_rule_is_the_first_to_speak_in_some_case(judged: Judged) -> None:
     """Proves that no rule is dead or wholly shadowed by those before it."""
-    of_each_kind = {(v.status, v.reason, case.certificate): v.evidence for case, v in judged}
+    of_each_kind = {(v.status, v.reason, case.certificate, case.around): v.evidence for case, v in judged}
     classified = [verdict._classify(e, build.NOW, Limits()) for e in of_each_kind.values()]
     expected = {rule.__name__ for rule in RULES}
     actual = {next(rule.__name__ for rule in RULES if rule(case)) for case in classified}
