@@ -16,6 +16,7 @@ from rotation.model import (
     Evidence,
     Gateway,
     LastVerdict,
+    LedgerRow,
     Mode,
     Pass,
     Report,
@@ -252,11 +253,20 @@ def _verified(report: Report, verdict: Verdict) -> Event:
         others = [s for s in served if s.thumbprint != expected.thumbprint]
         measurements["connections_matching"] = float(len(served) - len(others))
         telling = others or served
+        measurements |= _time_to_served(report.rows.get(gateway.key), expected)
     if telling:
         properties |= _proof(telling[0])
     if ends := [s.not_after for s in served if s.not_after]:
         measurements["days_to_expiry"] = (min(ends) - now).total_seconds() / _SECONDS_PER_DAY
     return Event(CERTIFICATE_VERIFIED, properties, measurements)
+
+
+def _time_to_served(row: LedgerRow | None, version: CertificateVersion) -> dict[str, float]:
+    """What the gateway's rotation to this version took, where it is proven and remembered."""
+    wanted = str(version.certificate), version.version
+    rotations = [r for r in (row.rotations if row else ()) if (r.certificate, r.version) == wanted]
+    seconds = rotations[-1].seconds_to_served if rotations else None
+    return {} if seconds is None else {"seconds_to_served": seconds}
 
 
 def _proof(leaf: ServedCertificate) -> dict[str, str]:

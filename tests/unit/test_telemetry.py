@@ -55,6 +55,15 @@ FULL = build.report(
 )
 
 
+ROTATED = Rotation(
+    str(build.CERTIFICATE),
+    "v2",
+    NOW - timedelta(hours=2),
+    NOW,
+    Trigger.EVENT,
+    proven=NOW - timedelta(hours=1),
+)
+
 ONCE = {
     event.name: event
     for event in (
@@ -148,7 +157,7 @@ PROOF = {
 FIELDS = {
     "CertificateVerified": (
         COMMON | GATEWAY | BINDING | THUMBPRINTS | PROOF,
-        {"connections", "connections_read", "connections_matching", "days_to_expiry"},
+        {"connections", "connections_read", "connections_matching", "days_to_expiry", "seconds_to_served"},
     ),
     "VerdictChanged": (
         COMMON
@@ -203,7 +212,8 @@ def test_every_event_is_as_the_published_schema_says() -> None:
 def test_the_names_of_fields_are_a_contract(name: str, expected: tuple[set[str], set[str]]) -> None:
     """Proves that no alert and no workbook breaks unnoticed: a change here needs a new schema version."""
     proven = build.verdict(Status.IN_SYNC, of=evidence(served(), row=build.row()))
-    told = named(replace(FULL, verdicts=(*FULL.verdicts, proven)), name) or [ONCE[name]]
+    rows = {build.GATEWAY_ID.lower(): replace(build.row(), rotations=(ROTATED,))}
+    told = named(replace(FULL, verdicts=(*FULL.verdicts, proven), rows=rows), name) or [ONCE[name]]
     actual = names_of(told)
 
     assert expected == actual
@@ -247,6 +257,23 @@ def test_a_verified_certificate_says_what_was_seen() -> None:
     assert event.properties["distrust"] == "certificate has expired"
     assert event.properties["expected"] == NEW
     assert event.properties["drift"] == "false"
+
+
+TIMES = {
+    "proven": (ROTATED, {"seconds_to_served": 3600.0}),
+    "still under way": (replace(ROTATED, proven=None), {}),
+    "to an earlier version": (replace(ROTATED, version="v1"), {}),
+    "of another certificate": (replace(ROTATED, certificate="https://kv/another"), {}),
+}
+
+
+@pytest.mark.parametrize(("rotation", "expected"), TIMES.values(), ids=TIMES)
+def test_a_verification_says_what_its_rotation_took(rotation: Rotation, expected: dict[str, float]) -> None:
+    """Proves the measurement, and that no other rotation is taken for the one to this version."""
+    row = replace(build.row(), rotations=(rotation,))
+    measured = verified(build.verdict(Status.IN_SYNC), build.report(rows=[row])).measurements
+
+    assert expected == {k: v for k, v in measured.items() if k == "seconds_to_served"}
 
 
 WITHOUT = {
