@@ -3,7 +3,8 @@
     python -m bench.farm FOLDER LEAVES KEY RTT_MS TLS
 
 Writes one line of JSON when it listens, and is to be terminated. Distance is made here, because loopback has
-none: the first flight leaves two round trips after the connection (one was TCP's), the others one.
+none: a flight arrives a round trip after what it answers, and the first no earlier than two round trips after
+the connection was asked for, of which one was TCP's.
 To answer requests is part of it: some peers send one.
 """
 
@@ -84,7 +85,7 @@ class _Visitor:
     tls: ssl.SSLObject
     incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
-    delay: float
+    earliest: float
     shaken: bool = False
 
 
@@ -127,7 +128,9 @@ class _Server:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = self.context.wrap_bio(incoming, outgoing, server_side=True)
         self.selector.register(
-            sock, selectors.EVENT_READ, _Visitor(sock, tls, incoming, outgoing, 2 * self.rtt)
+            sock,
+            selectors.EVENT_READ,
+            _Visitor(sock, tls, incoming, outgoing, time.monotonic() + 2 * self.rtt),
         )
 
     def hear(self, visitor: _Visitor) -> None:
@@ -158,8 +161,8 @@ class _Server:
         if not self.rtt:
             self.deliver(visitor, flight)
             return
-        heapq.heappush(self.underway, (time.monotonic() + visitor.delay, next(self.numbers), visitor, flight))
-        visitor.delay = self.rtt
+        arrives = max(time.monotonic() + self.rtt, visitor.earliest)
+        heapq.heappush(self.underway, (arrives, next(self.numbers), visitor, flight))
 
     def deliver(self, visitor: _Visitor, flight: bytes) -> None:
         """What arrives now."""

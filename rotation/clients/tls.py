@@ -121,7 +121,9 @@ class TlsProbe:
         part_of: dict[Address, list[_Job]] = {}
         for job in jobs:
             target = self._connect_to.get(job.host, job.host)
-            part_of.setdefault(target, min(parts, key=len)).append(job)
+            if target not in part_of:
+                part_of[target] = min(parts, key=len)
+            part_of[target].append(job)
         return [part for part in parts if part] or [[]]
 
 
@@ -206,8 +208,9 @@ class _Job:
     @property
     def observation(self) -> Observation:
         """What was seen, or how far it came."""
-        late = f"{self.stage} when time was up"
-        return self.seen or ProbeFailure(self.endpoint, ProbeFault.OUT_OF_TIME, late)
+        return self.seen or ProbeFailure(
+            self.endpoint, ProbeFault.OUT_OF_TIME, f"{self.stage} when time was up"
+        )
 
 
 @dataclass(slots=True, eq=False)
