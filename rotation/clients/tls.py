@@ -324,6 +324,7 @@ class _Loop:
                     self._expire(ready)
                     ready = [connection for connection in ready if connection in self.connections]
                     # A hello costs little, and the sooner it leaves, the sooner there is an answer.
+                    ready = [each for each in ready if each in self.connections]
                     ready.sort(key=lambda connection: connection.connected)
                     self._go_on(ready[: 4 + len(ready) // 4])
             finally:

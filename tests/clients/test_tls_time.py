@@ -135,6 +135,21 @@ def test_what_was_answered_is_read_although_this_process_is_late() -> None:
     assert [None] * 36 == faults(seen)
 
 
+def test_who_is_ready_all_the_time_is_given_up_all_the_same() -> None:
+    """A process that is late by more than the timeout reads what it can, and ends the others in order."""
+    context = farm.client_context()
+    context.sslobject_class = Slow
+    with Listener(farm.serving(TRUSTED)) as listener:
+        probe = TlsProbe(context, {("gateway.test", 443): listener.place}, timedelta(seconds=0.3))
+
+        seen = look(probe, [Endpoint(name, "West Europe", "gateway.test") for name in names(48)])
+
+    late = {ProbeFault.HANDSHAKE_TIMEOUT, ProbeFault.CONNECT_TIMEOUT}
+    assert None in faults(seen)
+    assert late & set(faults(seen))
+    assert set(faults(seen)) <= {None, *late}
+
+
 def test_what_is_not_finished_within_the_time_is_out_of_time() -> None:
     """Every observation that was not made is named, with how far it came; those that were made are kept."""
     with (
