@@ -359,24 +359,44 @@ def events_arrive(vault_host: str, subscriptions: Sequence[Mapping[str, Any]] | 
         return Line("events", vault_host, Level.WARNING, subscriptions, step)
     wanted = {kind.lower() for kind in HEEDED}
     step = "Run infra/scripts/subscribe-vaults.sh; until then the timer alone finds renewals."
-    best: set[str] | None = None
-    for subscription in subscriptions:
-        properties = _mapping(subscription.get("properties"))
-        filters = _mapping(properties.get("filter"))
-        included = filters.get("includedEventTypes")
-        types = wanted if included is None else {str(kind).lower() for kind in included} & wanted
-        if filters.get("subjectBeginsWith") or filters.get("subjectEndsWith"):
-            types = set()
-        if properties.get("provisioningState", "Succeeded") != "Succeeded":
-            types = set()
-        best = types if best is None or len(types) > len(best) else best
-    if best is None:
+    found = [(_heeded(subscription, wanted), _leads_to(subscription)) for subscription in subscriptions]
+    if not found:
         cause = "no event subscription tells the app of renewals."
         return Line("events", vault_host, Level.WARNING, cause, step)
-    if missing := sorted(kind for kind in HEEDED if kind.lower() not in best):
+    heard, where = max(found, key=lambda each: len(each[0]))
+    if missing := sorted(kind for kind in HEEDED if kind.lower() not in heard):
         short = ", ".join(kind.rpartition(".")[2] for kind in missing)
         return Line("events", vault_host, Level.WARNING, f"no event subscription has all of {short}.", step)
-    return Line("events", vault_host, Level.OK, "an event subscription has every type that the app heeds.")
+    return Line(
+        "events", vault_host, Level.OK, f"an event subscription has every type, and leads to {where}."
+    )
+
+
+def _heeded(subscription: Mapping[str, Any], wanted: set[str]) -> set[str]:
+    """The types that an event subscription lets through for every certificate of the vault."""
+    properties = _mapping(subscription.get("properties"))
+    filters = _mapping(properties.get("filter"))
+    narrowed = any(filters.get(name) for name in ("subjectBeginsWith", "subjectEndsWith", "advancedFilters"))
+    if narrowed or properties.get("provisioningState", "Succeeded") != "Succeeded":
+        return set()
+    included = filters.get("includedEventTypes")
+    return wanted if included is None else {str(kind).lower() for kind in included} & wanted
+
+
+def _leads_to(subscription: Mapping[str, Any]) -> str:
+    """Where events go, by name: whoever reads it knows whether that is the app."""
+    properties = _mapping(subscription.get("properties"))
+    inner = _mapping(_mapping(properties.get("deliveryWithResourceIdentity")).get("destination"))
+    destination = _mapping(properties.get("destination")) or inner
+    place = _mapping(destination.get("properties"))
+    parts = str(place.get("resourceId", "")).split("/")[8:]
+    name = clean("/".join(parts[:1] + parts[2:])) or clean(place.get("endpointBaseUrl", ""))
+    queue = clean(place.get("queueName", ""))
+    return (
+        "/".join(filter(None, (name, queue)))
+        or clean(destination.get("endpointType", ""))
+        or "a place unknown"
+    )
 
 
 def ledger_works(place: str, problem: str, *, local: bool) -> Line:

@@ -48,6 +48,9 @@ HostnameOption = Annotated[str | None, typer.Option("--hostname", help="Only gat
 CertificateOption = Annotated[
     str | None, typer.Option("--certificate", help="Only gateways that use this Key Vault certificate (URL).")
 ]
+VaultOption = Annotated[
+    str | None, typer.Option("--vault", help="Only gateways that use a certificate of this vault.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Also what is not stale, and what is not due yet.")]
 Override = Annotated[
     list[str] | None, typer.Option("--override", help="A block to go past, such as NamesLost; repeatable.")
@@ -90,12 +93,13 @@ def check(
     gateway: GatewayOption = None,
     hostname: HostnameOption = None,
     certificate: CertificateOption = None,
+    vault: VaultOption = None,
     as_json: AsJson = False,
 ) -> None:
     """What each hostname serves, against what it should: the exit code follows."""
     screen = Screen("check", as_json=as_json)
     settings = _settings(context, screen)
-    asked = _asked(screen, settings, gateway, hostname, certificate, everything=True)
+    asked = _asked(screen, settings, gateway, hostname, certificate, vault, everything=True)
     report = _look(screen, settings, asked.scope)
     _show_verdicts(screen, report)
     screen.end(of_report(report), reports.to_json(report))
@@ -107,6 +111,7 @@ def plan(
     gateway: GatewayOption = None,
     hostname: HostnameOption = None,
     certificate: CertificateOption = None,
+    vault: VaultOption = None,
     force: Force = False,
     override: Override = None,
     as_json: AsJson = False,
@@ -115,7 +120,15 @@ def plan(
     screen = Screen("plan", as_json=as_json)
     settings = _settings(context, screen)
     asked = _asked(
-        screen, settings, gateway, hostname, certificate, everything=True, force=force, override=override
+        screen,
+        settings,
+        gateway,
+        hostname,
+        certificate,
+        vault,
+        everything=True,
+        force=force,
+        override=override,
     )
     report = _look(screen, settings, asked.scope, asked)
     decisions = planned(report, asked.mode, _brakes(settings))
@@ -129,6 +142,7 @@ def resync(
     gateway: GatewayOption = None,
     hostname: HostnameOption = None,
     certificate: CertificateOption = None,
+    vault: VaultOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything in scope.")] = False,
     force: Force = False,
     override: Override = None,
@@ -144,6 +158,7 @@ def resync(
         gateway,
         hostname,
         certificate,
+        vault,
         everything=everything,
         force=force,
         override=override,
@@ -168,7 +183,7 @@ def emergency(
     screen = Screen("emergency", as_json=as_json)
     options = {f"{PREFIX}MAX_SYNCS": str(max_syncs)} if max_syncs else {}
     settings = _settings(context, screen, acting=yes, options=options)
-    asked = _asked(screen, settings, None, None, using_certificate, force=True)
+    asked = _asked(screen, settings, None, None, using_certificate, None, force=True)
     before = _look(screen, settings, asked.scope)
     using = [v for v in before.verdicts if _uses(v, asked.scope.certificate)]
     versions = {e for v in using if isinstance(e := v.evidence.expected, CertificateVersion)}
@@ -198,6 +213,7 @@ def watch(
     gateway: GatewayOption = None,
     hostname: HostnameOption = None,
     certificate: CertificateOption = None,
+    vault: VaultOption = None,
     every: Annotated[int, typer.Option("--every", min=1, max=3600, help="Seconds between two looks.")] = 30,
     minutes: Annotated[
         int, typer.Option("--for", min=0, max=1440, help="Minutes after which to give up.")
@@ -207,7 +223,7 @@ def watch(
     """Look again and again until every hostname is proven."""
     screen = Screen("watch", as_json=as_json)
     settings = _settings(context, screen)
-    asked = _asked(screen, settings, gateway, hostname, certificate, everything=True)
+    asked = _asked(screen, settings, gateway, hostname, certificate, vault, everything=True)
     screen.end(*_run(screen, follow(screen, settings, asked.scope, every, timedelta(minutes=minutes))))
 
 
@@ -392,13 +408,14 @@ def _asked(
     gateway: str | None,
     hostname: str | None,
     certificate: str | None,
+    vault: str | None,
     *,
     everything: bool = False,
     force: bool = False,
     override: Iterable[str] | None = None,
 ) -> api.Resync:
     """The same reading, and the same refusals, as POST /api/resync."""
-    named = {"gateway": gateway, "hostname": hostname, "certificate": certificate}
+    named = {"gateway": gateway, "hostname": hostname, "certificate": certificate, "vault": vault}
     fields: dict[str, object] = {name: value for name, value in named.items() if value is not None}
     if everything and not fields:
         fields["all"] = True

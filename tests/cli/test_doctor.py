@@ -278,6 +278,7 @@ def test_a_subscription_is_judged_by_what_was_found_in_it(
         ({"includedEventTypes": None}, Level.OK),
         ({"includedEventTypes": [kind.upper() for kind in doctor.HEEDED]}, Level.OK),
         ({"includedEventTypes": list(doctor.HEEDED), "subjectBeginsWith": "one"}, Level.WARNING),
+        ({"advancedFilters": [{"operatorType": "StringIn", "key": "subject"}]}, Level.WARNING),
         ({"includedEventTypes": ["Microsoft.KeyVault.SecretNewVersionCreated"]}, Level.WARNING),
     ],
 )
@@ -286,6 +287,31 @@ def test_an_event_subscription_must_let_every_renewal_through(filters: dict[str,
     line = doctor.events_arrive(VAULT, [{"properties": {"filter": filters}}])
 
     assert level is line.level, line
+
+
+SITE = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Web/sites/app/functions/on_certificate_event"
+ACCOUNT = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Storage/storageAccounts/account"
+DESTINATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "a function": ({"properties": {"resourceId": SITE}}, "app/on_certificate_event"),
+    "a queue": ({"properties": {"resourceId": ACCOUNT, "queueName": "events"}}, "account/events"),
+    "a webhook": ({"properties": {"endpointBaseUrl": "https://a.example/x"}}, "https://a.example/x"),
+    "only a kind": ({"endpointType": "EventHub"}, "EventHub"),
+}
+
+
+@pytest.mark.parametrize(("destination", "named"), DESTINATIONS.values(), ids=DESTINATIONS)
+@pytest.mark.parametrize("by_identity", [False, True])
+def test_an_event_subscription_is_named_by_where_it_leads(
+    destination: dict[str, Any],
+    named: str,
+    by_identity: bool,  # noqa: FBT001
+) -> None:
+    """Whoever reads it sees whether that is their app."""
+    properties = {"deliveryWithResourceIdentity": {"destination": destination}} if by_identity else None
+    line = doctor.events_arrive(VAULT, [{"properties": properties or {"destination": destination}}])
+
+    assert Level.OK is line.level
+    assert line.cause.endswith(f"leads to {named}.")
 
 
 @pytest.mark.parametrize(
