@@ -59,6 +59,19 @@ class GatewayKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Unpinning:
+    """How to take the version out of a reference to Key Vault, in three languages.
+
+    Each is a template for `str.format` with `url`, the versionless secret URI; `id`, `subscription`, `group`
+    and `name` of the gateway; `hostname`, and `position` of the binding.
+    """
+
+    bicep: str
+    terraform: str
+    az: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """What differs between kinds of gateway, as data: rules and holds are alike for all of them.
 
@@ -69,7 +82,8 @@ class Kind:
     - `subject` is what has a state ("the service"), `reference` the field that refers to Key Vault;
     - `not_offered` says what is missing where a sync is not supported, and what to do instead;
     - `overdue` is where to look when a sync has changed nothing;
-    - `without_vault` is what becomes of a gateway that cannot read the vault, up to the day on which.
+    - `without_vault` is what becomes of a gateway that cannot read the vault, up to the day on which;
+    - `unpin` is how a person mends a reference with a version.
 
     Where ARM is told, and the gateway then fetches by itself what ARM has configured, it does so within
     `fetches_within`; `not_fetching` says what to check where it has not.
@@ -87,6 +101,7 @@ class Kind:
     not_offered: str
     overdue: str
     without_vault: str
+    unpin: Unpinning
     down_in_tiers: frozenset[str] = frozenset()
     fetches_within: timedelta | None = None
     not_fetching: str = ""

@@ -522,8 +522,11 @@ def _show_verdicts(screen: Screen, report: Report) -> None:
         screen.table((), ((*_names(v), _expected_thumbprint(v), v.message) for v in verdicts))
         return
     screen.table(
-        ("status", "reason", "gateway", "hostname", "expected", "served", "ends"),
-        ((*_names(v), _expected_thumbprint(v)[:10], _leaves(v), _end(v)) for v in verdicts),
+        ("status", "reason", "gateway", "hostname", "kind", "expected", "served", "ends"),
+        (
+            (*_names(v), v.evidence.gateway.kind.name, _expected_thumbprint(v)[:10], _leaves(v), _end(v))
+            for v in verdicts
+        ),
     )
     for verdict in verdicts:
         if verdict.status not in {Status.IN_SYNC, Status.UNMANAGED}:

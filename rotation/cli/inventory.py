@@ -140,16 +140,23 @@ def orphans(listed: Iterable[CertificateId], verdicts: Iterable[Verdict]) -> lis
 
 def _mend(gateway: Gateway, binding: Binding) -> Pinned:
     assert binding.reference
-    url = binding.reference.certificate.secret_url
     _, _, subscription, _, group, *_ = gateway.id.split("/")
-    service = f"--subscription {subscription} --resource-group {group} --name {gateway.name}"
-    position = gateway.bindings.index(binding)
+    url, unpin = binding.reference.certificate.secret_url, gateway.kind.unpin
+    words = {
+        "url": url,
+        "id": gateway.id,
+        "subscription": subscription,
+        "group": group,
+        "name": gateway.name,
+        "hostname": binding.hostname,
+        "position": gateway.bindings.index(binding),
+    }
     return Pinned(
         gateway.name,
         binding.hostname,
         binding.key_vault_id or "",
         url,
-        bicep=f"keyVaultId: '{url}' // where hostName is '{binding.hostname}'",
-        terraform=f'key_vault_certificate_id = "{url}" # where host_name is "{binding.hostname}"',
-        az=f'az apim update {service} --set "hostnameConfigurations[{position}].keyVaultId={url}"',
+        bicep=unpin.bicep.format(**words),
+        terraform=unpin.terraform.format(**words),
+        az=unpin.az.format(**words),
     )

@@ -24,6 +24,7 @@ from rotation.model import (
     Inventory,
     Kind,
     SyncAnswer,
+    Unpinning,
     clean,
 )
 from rotation.verdict import connections_needed
@@ -45,6 +46,14 @@ KIND = Kind(
     ),
     overdue="the portal's sync logs",
     without_vault="It serves a cached certificate, and traffic stops",
+    unpin=Unpinning(
+        bicep="keyVaultId: '{url}' // where hostName is '{hostname}'",
+        terraform='key_vault_certificate_id = "{url}" # where host_name is "{hostname}"',
+        az=(
+            "az apim update --subscription {subscription} --resource-group {group} --name {name}"
+            ' --set "hostnameConfigurations[{position}].keyVaultId={url}"'
+        ),
+    ),
     down_in_tiers=frozenset({"Developer"}),
 )
 

@@ -26,6 +26,7 @@ from rotation.model import (
     Inventory,
     Kind,
     SyncAnswer,
+    Unpinning,
     clean,
     shorten,
 )
@@ -49,6 +50,14 @@ KIND = Kind(
     ),
     overdue="the entity's status under Certificates in the portal",
     without_vault="Its gateways keep the certificate that they have, and traffic stops",
+    unpin=Unpinning(
+        bicep="keyVault: {{ secretIdentifier: '{url}' }} // of {name}",
+        terraform='key_vault_secret_id = "{url}" # of azurerm_api_management_certificate {name}',
+        az=(
+            "az rest --method put --url {id}?api-version=2024-05-01"
+            """ --body '{{"properties":{{"keyVault":{{"secretIdentifier":"{url}"}}}}}}'"""
+        ),
+    ),
     fetches_within=timedelta(minutes=1),
     not_fetching=(
         "The gateway polls every 10 seconds, so it has lost its connection: check that it runs, that it"

@@ -171,7 +171,7 @@
     ObserveOnly: "Dry run: a sync is needed. Nothing has been sent yet.",
     NothingStale: "Dry run: nothing is stale, so a sync would change nothing.",
   };
-  const COVERS = "A sync makes the gateway read all its certificates from Key Vault again. It takes 15 to 45 minutes.";
+  const COVERS = "A sync makes the gateway read all its certificates from Key Vault again. A managed gateway takes 15 to 45 minutes.";
   const OVERRIDES = "A sync past a block makes the gateway take what the block warns of. It is asked for once, and written to the log and to Application Insights with the names of the blocks.";
 
   // Blocks that a person may go past, each by its name, and what each says.

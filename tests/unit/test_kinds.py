@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from rotation.cli.inventory import pinned
 from rotation.gateways import api_management, self_hosted
 from rotation.model import Binding, Choice, Evidence, Gateway, Kind, LedgerRow, Reason, Status
 from rotation.plan import decide
@@ -156,6 +157,24 @@ def test_a_sync_is_in_flight_as_long_as_its_kind_may_take() -> None:
         until.append(next(m for m in range(60) if not claim.in_flight(NOW + minutes(m))))
 
     assert [30, 2] == until
+
+
+def test_a_pinned_certificate_entity_is_mended_where_it_is_pinned() -> None:
+    """Proves that a person gets the lines of the kind, with nothing left to fill in."""
+    entity_id = f"{build.GATEWAY_ID}/certificates/edge"
+    gateway = replace(hosted(build.binding(pinned="v1")), id=entity_id, name="apim-contoso/edge")
+    [pin] = pinned(build.report([judge(evidence(served(NEW), at=gateway), NOW, Limits())]))
+    url = build.CERTIFICATE.secret_url
+
+    assert f"keyVault: {{ secretIdentifier: '{url}' }} // of apim-contoso/edge" == pin.bicep
+    assert (
+        f'key_vault_secret_id = "{url}" # of azurerm_api_management_certificate apim-contoso/edge'
+        == pin.terraform
+    )
+    assert (
+        f"az rest --method put --url {entity_id}?api-version=2024-05-01"
+        f""" --body '{{"properties":{{"keyVault":{{"secretIdentifier":"{url}"}}}}}}'"""
+    ) == pin.az
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
