@@ -353,6 +353,9 @@ var kinds = toLower(settings.?ROTATION_KINDS ?? '')
 var selfHostedGatewayActions = contains(kinds, 'selfhostedgateway') ? [
   'Microsoft.ApiManagement/service/certificates/refreshSecret/action'
 ] : []
+var applicationGatewayActions = contains(kinds, 'applicationgateway') ? [
+  'Microsoft.Resources/tags/write'
+] : []
 
 module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewayResourceGroups, gatewayResourceGroups): {
   name: 'gateway-rights-${uniqueString(group)}'
@@ -361,7 +364,7 @@ module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewa
     principalId: identity.outputs.principalId
     mayAct: enforced
     syncRole: syncRole
-    extraSyncActions: union(extraSyncActions, selfHostedGatewayActions)
+    extraSyncActions: union(extraSyncActions, selfHostedGatewayActions, applicationGatewayActions)
   }
 }]
 

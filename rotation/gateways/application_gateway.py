@@ -30,6 +30,7 @@ from rotation.model import (
     Inventory,
     Kind,
     SyncAnswer,
+    Unpinning,
     clean,
 )
 from rotation.verdict import connections_needed
@@ -51,6 +52,14 @@ KIND = Kind(
     ),
     overdue="Azure Advisor for a Key Vault issue of the gateway",
     without_vault="It disables such listeners when it looks, every 4 hours; what they serve until then ends",
+    unpin=Unpinning(
+        bicep="keyVaultSecretId: '{url}' // in sslCertificates of {name}, for {hostname}",
+        terraform='key_vault_secret_id = "{url}" # ssl_certificate of azurerm_application_gateway {name}',
+        az=(
+            "az network application-gateway ssl-cert update --subscription {subscription}"
+            " --resource-group {group} --gateway-name {name} --name CERTIFICATE --key-vault-secret-id {url}"
+        ),
+    ),
     looks_within=timedelta(hours=4, minutes=15),
     not_looking=(
         "Neither the tag nor its clock made it look: check Azure Advisor for a Key Vault issue, then select"

@@ -11,7 +11,7 @@ import pytest
 
 from rotation import settings
 from rotation.api import Role
-from rotation.gateways import self_hosted
+from rotation.gateways import application_gateway, self_hosted
 from rotation.model import GatewayKind
 from sandbox.stage import Stage
 from sandbox.world import Hostname, World
@@ -394,7 +394,7 @@ def test_the_language_stays_within_what_the_checks_can_read() -> None:
 def test_every_kind_of_gateway_gets_the_one_right_that_it_needs() -> None:
     """Proves that turning a kind on in the settings is enough, and that no right is given for nothing."""
     given = dict(re.findall(r"contains\(kinds, '(\w+)'\) \? \[\n\s+'([^']+)'\n\]", MAIN))
-    needed = {kind.name.lower(): kind.action for kind in (self_hosted.KIND,)}
+    needed = {kind.name.lower(): kind.action for kind in (self_hosted.KIND, application_gateway.KIND)}
 
     assert needed == given
     assert {kind.lower() for kind in GatewayKind} == {"apimanagement", *given}

@@ -6,14 +6,14 @@ from datetime import timedelta
 import pytest
 
 from rotation.cli.inventory import pinned
-from rotation.gateways import api_management, self_hosted
+from rotation.gateways import api_management, application_gateway, self_hosted
 from rotation.model import Binding, Choice, Evidence, Gateway, Kind, LedgerRow, Reason, Status
 from rotation.plan import decide
 from rotation.verdict import Limits, judge
 from tests.unit import build
 from tests.unit.build import NEW, NOW, OLD, evidence, failed, minutes, served
 
-KINDS = (api_management.KIND, self_hosted.KIND)
+KINDS = (api_management.KIND, self_hosted.KIND, application_gateway.KIND)
 
 
 def hosted(binding: Binding, vault_error: str | None = None) -> Gateway:
@@ -143,7 +143,7 @@ def test_only_a_kind_that_goes_down_waits_for_a_window() -> None:
         verdict = judge(evidence(served(OLD), at=gateway), NOW, Limits())
         choices.append(decide(gateway, [verdict], build.row(attempts=0), build.run()).choice)
 
-    assert [Choice.NEEDS_WINDOW, Choice.SYNC] == choices
+    assert [Choice.NEEDS_WINDOW, Choice.SYNC, Choice.SYNC] == choices
 
 
 def test_a_sync_is_in_flight_as_long_as_its_kind_may_take() -> None:
@@ -156,7 +156,7 @@ def test_a_sync_is_in_flight_as_long_as_its_kind_may_take() -> None:
         assert claim
         until.append(next(m for m in range(60) if not claim.in_flight(NOW + minutes(m))))
 
-    assert [30, 2] == until
+    assert [30, 2, 20] == until
 
 
 def test_a_pinned_certificate_entity_is_mended_where_it_is_pinned() -> None:
