@@ -10,13 +10,13 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Protocol, TypeVar
 
 from rotation import history, telemetry
-from rotation.brakes import Brakes, hold_back
+from rotation.brakes import Brakes, hold_back, subscription
 from rotation.inventory import in_front, select
 from rotation.model import (
     BackendHealth,
@@ -49,18 +49,17 @@ from rotation.model import (
     UnreadableCause,
     Verdict,
 )
+from rotation.pace import Pace, reads, writes
 from rotation.plan import decide, settle
 from rotation.verdict import Limits, fronts_of, judge
 
 READS_AT_ONCE = 16
-MOST_GATEWAYS_READ = 250
-"""In a pass: what ARM allows at once per subscription and identity, before it refills 25 a second."""
-
 MOST_FRONTS_ASKED = 16
 """In a pass: backend health is an operation of half a minute."""
 
 WRITES_AT_ONCE = 16
-SYNCS_AT_ONCE = 4
+SYNCS_AT_ONCE = 10
+"""Enough for the ten a second that ARM takes, where an answer takes a second; a hang may cost as many attempts."""
 
 PASS_BUDGET = timedelta(seconds=200)
 LISTED_BY, READ_BY, PROBED_BY, ASKED_BY, ANSWERED_BY = 0.4, 0.5, 0.65, 0.7, 0.8
@@ -164,6 +163,8 @@ class World:
     brakes: Brakes = Brakes()  # noqa: RUF009 - frozen
     event_budget: timedelta = timedelta(seconds=15)
     health: Callable[[Front], Awaitable[BackendHealth | None]] | None = None
+    reading: Pace = field(default_factory=reads)
+    writing: Pace = field(default_factory=writes)
 
     def of(self, gateway: Gateway) -> Gateways:
         """The kind that a gateway is read and synced by."""
@@ -326,18 +327,25 @@ async def _read_gateways(
 
     A tag that Resource Graph has not shown yet counts: what turns out to be excluded is left out.
     """
-    forced = work.run.mode is Mode.FORCE
+    forced, reading, until = work.run.mode is Mode.FORCE, work.world.reading, work.time_is.at(READ_BY)
+    most = reading.holds(work.time_is.left(READ_BY).total_seconds() / 4)
     ranks = {
         g.key: 0 if forced else history.reading_rank(rows.get(g.key), g, expected)
         for g in gateways
         if g.listed
     }
-    ranked = sorted((rank, key) for key, rank in ranks.items() if rank is not None)[:MOST_GATEWAYS_READ]
+    ranked = sorted((rank, key) for key, rank in ranks.items() if rank is not None)[:most]
     listed = {g.key: g for g in gateways}
+
+    async def read(key: str) -> Gateway | str:
+        if not await reading.turn(subscription(key), until):
+            raise TimeoutError
+        return await work.world.of(listed[key]).read(listed[key])
+
     answers = await _read_each(
-        lambda key: work.world.of(listed[key]).read(listed[key]),
+        read,
         (key for _, key in ranked),
-        work.time_is.at(READ_BY),
+        until,
         otherwise=lambda key: f"{listed[key].name}: it was not read in time.",
     )
     fresh = {key: answer for key, answer in answers.items() if isinstance(answer, Gateway)}
@@ -483,7 +491,8 @@ async def _act(work: _Work, decision: Decision, claim: LedgerRow) -> tuple[Decis
     """
     world, run, name = work.world, work.run, decision.gateway.name
     async with work.turns:
-        if not work.time_is.left(ASKED_BY):
+        in_time = await world.writing.turn(subscription(decision.gateway.key), work.time_is.at(ASKED_BY))
+        if not (in_time and work.time_is.left(ASKED_BY)):
             why = f"{name}: not synced, because this pass has no time left; the next one goes on."
             return replace(decision, choice=Choice.OUT_OF_TIME, message=why), None
         intent = history.waiting(claim, [telemetry.sync_requested(run, decision)])

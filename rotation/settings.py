@@ -198,7 +198,7 @@ def load(
             expires_soon=reader.take("EXPIRES_SOON_DAYS", limits.expires_soon, _span("days", 1, 365)),
         ),
         brakes=Brakes(
-            most_syncs=reader.take("MAX_SYNCS", Brakes().most_syncs, _number(1, 200)),
+            most_syncs=reader.take("MAX_SYNCS", Brakes().most_syncs, _number(1, 1000)),
             developer_minutes=reader.take("DEVELOPER_TIER", Brakes().developer_minutes, _daily_window),
         ),
         probe_timeout=reader.take("PROBE_TIMEOUT_SECONDS", timedelta(seconds=5), _span("seconds", 1, 10)),

@@ -10,6 +10,8 @@ import base64
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import datetime
+from math import ceil
 from typing import Any
 
 from aiohttp import web
@@ -30,6 +32,7 @@ _SUBSCRIPTION = r"/subscriptions/(?P<subscription>[^/]+)"
 _GROUP = r"/resourceGroups/(?P<group>[^/]+)"
 _SERVICE = rf"{_SUBSCRIPTION}{_GROUP}/{_PROVIDER}/(?P<name>[^/]+)"
 _NAMED_VALUE = re.compile(rf"{_SERVICE}/namedValues/(?P<named_value>[^/]+)", re.IGNORECASE)
+_LEFT: web.RequestKey[tuple[str, int]] = web.RequestKey("left", tuple)
 _API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?")
 _REFRESH_SINCE = "2025-03-01-preview"
 _UNAUTHORIZED = {
@@ -56,6 +59,7 @@ class Arm:
     def __init__(self, world: World) -> None:
         self._world = world
         self._graph = ResourceGraph(world)
+        self._buckets: dict[tuple[str, str], tuple[float, datetime]] = {}
         rights = ArmRights(world)
         self._routes: list[
             tuple[
@@ -92,9 +96,9 @@ class Arm:
                     f'Bearer authorization_uri="https://login.microsoftonline.com/{self._world.tenant_id}", '
                     'error="invalid_token", error_description="The access token is missing or invalid."'
                 )
-        if not self._graph.is_asked(request):
-            kind, left = ("reads", "249") if request.method == "GET" else ("writes", "199")
-            response.headers[f"x-ms-ratelimit-remaining-subscription-{kind}"] = left
+        if left := request.get(_LEFT):
+            kind, turns = left
+            response.headers[f"x-ms-ratelimit-remaining-subscription-{kind}"] = str(turns)
         response.headers["x-ms-request-id"] = str(uuid.uuid4())
         response.headers["x-ms-correlation-request-id"] = str(uuid.uuid4())
         response.headers["Cache-Control"] = "no-cache"
@@ -115,13 +119,34 @@ class Arm:
         for method, path, answer in self._routes:
             if method == request.method and (found := path.fullmatch(request.path)):
                 if "subscription" in found.groupdict():
+                    self._charge(found["subscription"].casefold(), request)
                     self._let_in(found["subscription"], request)
                 answered = answer(request, found)
                 return answered if isinstance(answered, web.Response) else await answered
         if request.method in {"GET", "PATCH"} and (found := _NAMED_VALUE.fullmatch(request.path)):
+            self._charge(found["subscription"].casefold(), request)
             self._let_in(found["subscription"], request)
             return await named_value(request, found, self._service(found))
         raise ArmError(404, "InvalidResourceType", f"There is nothing at {request.method} {request.path}.")
+
+    def _charge(self, subscription: str, request: web.Request) -> None:
+        """Take from the bucket of this kind of request; there is one identity in the sandbox."""
+        kind, burst, a_second = ("reads", 250, 25) if request.method == "GET" else ("writes", 200, 10)
+        now = self._world.clock.now()
+        left, at = self._buckets.get((subscription, kind), (float(burst), now))
+        left = min(burst, left + (now - at).total_seconds() * a_second)
+        if left < 1:
+            wait = ceil((1 - left) / a_second)
+            message = (
+                f"Number of '{kind}' for subscription '{subscription}' exceeded. Please try again after "
+                f"'{wait}' seconds after additional tokens are available. Refer to "
+                "https://aka.ms/arm-throttling for additional information."
+            )
+            throttled = ArmError(429, "SubscriptionRequestsThrottled", message)
+            throttled.headers["Retry-After"] = str(wait)
+            raise throttled
+        self._buckets[subscription, kind] = (left - 1, now)
+        request[_LEFT] = (kind, int(left - 1))
 
     def _let_in(self, subscription: str, request: web.Request) -> None:
         if subscription.casefold() not in map(str.casefold, self._world.subscriptions):

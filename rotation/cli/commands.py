@@ -174,7 +174,7 @@ def emergency(
     ],
     max_syncs: Annotated[
         int | None,
-        typer.Option("--max-syncs", min=1, max=200, help="Instead of ROTATION_MAX_SYNCS, for this pass."),
+        typer.Option("--max-syncs", min=1, max=1000, help="Instead of ROTATION_MAX_SYNCS, for this pass."),
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,

@@ -6,6 +6,7 @@ SQLite is the embedded default: what it remembers lasts as long as its file.
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -31,10 +32,14 @@ _BUSY_SECONDS = 3.0
 
 
 class SqliteLedger:
-    """Implements `reconcile.Ledger`; each call opens the file anew, in a thread."""
+    """Implements `reconcile.Ledger`; each call opens the file anew, in a thread.
+
+    Threads of this process take turns: at SQLite's own lock one of many may wait in vain.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._turn = threading.Lock()
 
     async def read(self, gateway_keys: Iterable[str]) -> dict[str, LedgerRow]:
         """The rows of these gateways, a new one for each that has none."""
@@ -145,9 +150,13 @@ class SqliteLedger:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A connection whose work is one transaction; whatever goes wrong is one kind of failure."""
+        if not self._turn.acquire(timeout=_BUSY_SECONDS):
+            raise LedgerUnavailableError(f"{self._path}: no turn in {_BUSY_SECONDS:g} s")
         try:
             with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database, database:
                 database.executescript(_SCHEMA)
                 yield database
         except (sqlite3.Error, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
             raise LedgerUnavailableError(f"{self._path}: {error}") from error
+        finally:
+            self._turn.release()

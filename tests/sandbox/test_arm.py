@@ -2,7 +2,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from azure.mgmt.apimanagement.models import ApiManagementServiceResource
 
 from sandbox.arm_bodies import service_body
 from sandbox.azure import Azure
-from sandbox.world import Certificate, Hostname, Service, World
+from sandbox.world import Certificate, Clock, Hostname, Service, World
 from tests.sandbox.clients import Answer, api_management, bearer, eventually, fetch
 
 ARM = "https://management.azure.com"
@@ -303,3 +303,30 @@ def test_answers_carry_the_sandboxs_date_and_arms_headers(azure: Azure, service:
         "x-ms-ratelimit-remaining-subscription-reads",
     ):
         assert answer.headers[header]
+
+
+class StillClock(Clock):
+    """Time passes only where a test lets it."""
+
+    def now(self) -> datetime:
+        """Its start and what was advanced."""
+        return self._started + self._advanced
+
+
+def test_a_bucket_of_requests_empties_and_fills_again() -> None:
+    """As ARM throttles: 429 with Retry-After, each kind of request by itself."""
+    world = World(StillClock())
+    service = world.add_service("apim")
+    with Azure(world) as azure:
+        answers = [ask(azure, f"{service.id}/refreshHostnames", "POST") for _ in range(201)]
+        read = ask(azure, service.id)
+        world.clock.advance(timedelta(seconds=1))
+        later = ask(azure, f"{service.id}/refreshHostnames", "POST")
+
+    header = "x-ms-ratelimit-remaining-subscription-"
+    assert [202, *[409] * 199, 429] == [answer.status for answer in answers]
+    assert ["199", "0"] == [answers[n].headers[f"{header}writes"] for n in (0, 199)]
+    assert "SubscriptionRequestsThrottled" == answers[-1].json()["error"]["code"]
+    assert "1" == answers[-1].headers["Retry-After"]
+    assert (200, "249") == (read.status, read.headers[f"{header}reads"])
+    assert (409, "9") == (later.status, later.headers[f"{header}writes"])

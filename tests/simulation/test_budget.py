@@ -26,7 +26,7 @@ from rotation.model import (
     SyncOutcome,
     Trigger,
 )
-from rotation.reconcile import PASS_BUDGET, World, reconcile
+from rotation.reconcile import PASS_BUDGET, SYNCS_AT_ONCE, World, reconcile
 from sandbox.world import Hostname
 from tests.simulation.sim import (
     EPOCH,
@@ -158,8 +158,8 @@ def test_a_ledger_that_never_answers_stops_syncs_only(trigger: Trigger, budget: 
 def test_a_sync_that_is_never_answered_counts_and_the_rest_is_left(
     trigger: Trigger, budget: timedelta
 ) -> None:
-    """Proves that four hanging requests do not keep a hundred others waiting beyond the budget."""
-    sim, worker, world = stale(services=9)
+    """Proves that hanging requests do not keep a hundred others waiting beyond the budget."""
+    sim, worker, world = stale(services=SYNCS_AT_ONCE + 5)
     report, took = look(
         sim, replace(world, kinds={GatewayKind.API_MANAGEMENT: DeafGateways(worker, "sync")}), trigger
     )
@@ -167,9 +167,9 @@ def test_a_sync_that_is_never_answered_counts_and_the_rest_is_left(
     choices = [d.choice for d in report.decisions]
 
     assert took < budget
-    assert [SyncOutcome.UNKNOWN] * 4 == outcomes
+    assert [SyncOutcome.UNKNOWN] * SYNCS_AT_ONCE == outcomes
     assert [Choice.OUT_OF_TIME] * 5 == [c for c in choices if c is not Choice.SYNC]
-    assert 4 == sum(row.attempts for row in sim.rows.values())
+    assert SYNCS_AT_ONCE == sum(row.attempts for row in sim.rows.values())
 
 
 def test_what_vanishes_is_noticed_and_after_a_week_forgotten() -> None:

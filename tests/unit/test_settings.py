@@ -223,8 +223,8 @@ def test_a_setting_may_be(name: str, text: str, field: str, expected: object) ->
 
 
 BAD = {
-    "no sync at all": ("MAX_SYNCS", "0", "write a whole number from 1 to 200"),
-    "a storm": ("MAX_SYNCS", "10000", "write a whole number from 1 to 200"),
+    "no sync at all": ("MAX_SYNCS", "0", "write a whole number from 1 to 1000"),
+    "a storm": ("MAX_SYNCS", "10000", "write a whole number from 1 to 1000"),
     "a window without an end": ("DEVELOPER_TIER", "22:30", "write never, always, or a daily window"),
     "a window with an hour that no day has": ("DEVELOPER_TIER", "24:30-05:00", "write never, always"),
     "a mode that is no word of ours": ("MODE", "TRUE", "write observe (look and report) or enforce"),
