@@ -45,11 +45,17 @@ mutants: $(VENV)/ready
 bench: $(VENV)/ready
 	$(RUN) -m bench.probe --endpoints 100 1000 10000 --rtt 0 30 --key ecdsa rsa --latency --json bench/results/probe.json
 	$(RUN) -m bench.dead --json bench/results/dead.json
+	$(RUN) -m bench.event --json bench/results/event.json
+	$(RUN) -m bench.wildcard --json bench/results/wildcard.json
+	$(RUN) -m bench.cold_start --json bench/results/cold_start.json
 	$(RUN) -m bench.report
 
 bench-quick: $(VENV)/ready
 	$(RUN) -m bench.probe --quick
 	$(RUN) -m bench.dead --quick
+	$(RUN) -m bench.event --quick
+	$(RUN) -m bench.wildcard --quick
+	$(RUN) -m bench.cold_start --quick
 
 $(TOOLS)/ready: tools/requirements.txt
 	@echo "Setting up $(TOOLS), once …"

@@ -18,6 +18,7 @@ from bench.machine import describe
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "bench/results"
 DOCUMENT = PROJECT / "docs/performance.md"
+DEPENDENCIES = PROJECT / "docs/dependencies.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,28 @@ def markers(name: str) -> tuple[str, str]:
     return f"<!-- figures of bench/results/{name}.json -->\n", "<!-- end of figures -->\n"
 
 
-def main() -> None:
-    """Put all kept figures into the document."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    for file in sorted(RESULTS.glob("*.json")):
-        begin, end = markers(file.stem)
+def costs_of_imports() -> str:
+    """The kept part of a cold start that belongs to docs/dependencies.md."""
+    table = import_module("bench.cold_start").imports_table
+    return str(table(json.loads((RESULTS / "cold_start.json").read_text(encoding="utf-8"))))
+
+
+def put(document: Path, figures: Mapping[str, str]) -> None:
+    """Put these figures of benchmarks between their lines in a document."""
+    text = document.read_text(encoding="utf-8")
+    for name, each in figures.items():
+        begin, end = markers(name)
         head, found, rest = text.partition(begin)
         if not found:
-            raise SystemExit(f"{DOCUMENT.name} has no line {begin.strip()}")
-        text = f"{head}{begin}{section(file.stem)}{end}{rest.partition(end)[2]}"
-    DOCUMENT.write_text(text, encoding="utf-8")
+            raise SystemExit(f"{document.name} has no line {begin.strip()}")
+        text = f"{head}{begin}{each}{end}{rest.partition(end)[2]}"
+    document.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Put all kept figures into the documents."""
+    put(DOCUMENT, {file.stem: section(file.stem) for file in sorted(RESULTS.glob("*.json"))})
+    put(DEPENDENCIES, {"cold_start": costs_of_imports()})
 
 
 if __name__ == "__main__":

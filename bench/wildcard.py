@@ -81,9 +81,9 @@ def document(results: Mapping[str, Any]) -> str:
     answers = ", ".join(f"{number:,} x {answer}" for answer, number in results["answers"].items())
     story = (
         f"{results['services']} services, load {results['load']}. ARM's buckets need"
-        f" {results['budget_s']:.0f} s for so many syncs; first to last took {results['syncs_s']:.1f} s. The first"
-        f" was sent {results['first_s']:.1f} s after the pass began, when every service had been read and probed,"
-        f" and the pass ended after {results['pass_s']:.1f} s. ARM's answers: {answers}."
+        f" {results['budget_s']:.0f} s for so many syncs; first to last took {results['syncs_s']:.1f} s."
+        f" The first was sent {results['first_s']:.1f} s after the pass began, when every service had been"
+        f" read and probed; the pass ended after {results['pass_s']:.1f} s. ARM's answers: {answers}."
     )
     others = [f"- not asked: {reason}, {number} services" for reason, number in results["others"].items()]
     lines = [story, *others, "", outcomes_table(outcomes(results))]

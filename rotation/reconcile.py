@@ -59,7 +59,7 @@ MOST_FRONTS_ASKED = 16
 
 WRITES_AT_ONCE = 16
 SYNCS_AT_ONCE = 10
-"""Enough for the ten a second that ARM takes, where an answer takes a second; a hang may cost as many attempts."""
+"""Enough for ARM's ten a second, where an answer takes a second; a hang may cost as many attempts."""
 
 PASS_BUDGET = timedelta(seconds=200)
 LISTED_BY, READ_BY, PROBED_BY, ASKED_BY, ANSWERED_BY = 0.4, 0.5, 0.65, 0.7, 0.8

@@ -1,6 +1,8 @@
 """The figures in docs/performance.md are those that were kept, and what is kept is right."""
 
 import json
+import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from bench.farm import Target
 from bench.peers import Measure
 from bench.probe import best, judge, spoiled
-from bench.report import DOCUMENT, RESULTS, markers, section
+from bench.report import DEPENDENCIES, DOCUMENT, PROJECT, RESULTS, costs_of_imports, markers, section
 
 
 def kept(name: str) -> dict[str, Any]:
@@ -23,6 +25,36 @@ def test_the_figures_in_the_document_are_those_that_were_measured(name: str) -> 
     begin, end = markers(name)
 
     assert section(name) == DOCUMENT.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+
+
+def test_what_dependencies_cost_is_what_was_measured() -> None:
+    """The same for the other document that has figures."""
+    begin, end = markers("cold_start")
+
+    assert (
+        costs_of_imports() == DEPENDENCIES.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    )
+
+
+def test_every_dependency_was_measured() -> None:
+    """A new one has to be thought of, in bench/cold_start.py."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = [re.split(r"[><=;]", each)[0] for each in project["dependencies"]]
+    (measured,) = kept("cold_start")["imports"].values()
+
+    assert named == list(measured)
+
+
+def test_no_figure_stands_for_work_that_was_not_done() -> None:
+    """Every event led to one sync, every service was asked once, every function was indexed."""
+    event, wildcard = kept("event"), kept("wildcard")
+    starts = [run["apps"] for runs in kept("cold_start")["pythons"].values() for run in runs["starts"]]
+
+    assert event["once"]
+    assert wildcard["services"] == wildcard["accepted"] == wildcard["asked"]
+    assert 0 == wildcard["throttled"]
+    assert {1} == {apps["hello"]["functions"] for apps in starts}
+    assert 1 == len({apps["app"]["functions"] for apps in starts})
 
 
 def test_no_figure_stands_for_a_wrong_certificate() -> None:

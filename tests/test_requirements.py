@@ -5,6 +5,7 @@ import re
 import subprocess
 import tomllib
 from dataclasses import dataclass
+from importlib.metadata import distributions, metadata
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,40 @@ def test_every_package_that_is_deployed_is_imported() -> None:
     assert [] == [
         name for name, module in wanted.items() if not any(i.startswith(f"{module}.") for i in imported)
     ]
+
+
+LICENCES = {
+    "Apache 2.0": "Apache-2.0",
+    "Apache Software License": "Apache-2.0",
+    "BSD License": "BSD-3-Clause",
+    "MIT License": "MIT",
+}
+"""SPDX names of what packages without a License-Expression say of themselves."""
+
+
+def licence(name: str) -> str:
+    """What an installed package says its licence is."""
+    about = metadata(name)
+    text = about["License"] or ""
+    said = [line.rpartition(" :: ")[2] for line in about.get_all("Classifier", []) if "License" in line]
+    short = text if text and len(text) < 20 else said[0] if said else ""
+    return about["License-Expression"] or LICENCES.get(short, short)
+
+
+def test_every_package_that_is_deployed_is_listed_with_reason_and_licence() -> None:
+    """Proves docs/dependencies.md against pyproject.toml, the pins, and the packages themselves."""
+    page = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
+    reasons, _, rest = page.partition("## Cost at import")
+    licences = rest.partition("## Licences")[2].partition("##")[0]
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", licences, re.MULTILINE)
+    listed = {name: spdx for spdx, names in rows for name in names.split(", ")}
+    installed = {name for name in pins("requirements.txt") if any(distributions(name=name))}
+    explained = re.findall(r"^\| (\S+) \| [^|]+ \| [^|]+ \|$", reasons, re.MULTILINE)
+
+    assert ["package", *(requirement.name for requirement in RUNTIME)] == explained
+    assert listed.keys() - {"packages"} == pins("requirements.txt").keys()
+    assert len(installed) > 35
+    assert {name: licence(name) for name in installed} == {name: listed[name] for name in installed}
 
 
 def test_the_runtime_of_the_host_is_not_deployed() -> None:

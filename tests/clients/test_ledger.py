@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -633,6 +634,20 @@ def test_a_file_that_is_no_ledger_makes_it_unavailable(tmp_path: Path, spoil: Ca
 def test_a_path_with_a_nul_makes_it_unavailable() -> None:
     """A setting that cannot be a path."""
     assert [LedgerUnavailableError] * 7 == every_call(SqliteLedger("/tmp/x\0y"))  # noqa: S108 - never made
+
+
+def test_many_writers_of_one_process_do_not_keep_each_other_out(tmp_path: Path) -> None:
+    """A pass notes hundreds of rows at once; at SQLite's own lock some of them would wait in vain."""
+    path = str(tmp_path / "ledger.sqlite")
+    ledger = SqliteLedger(path)
+    rows = [LedgerRow(f"{KEY}-{number}") for number in range(150)]
+
+    async def scene() -> list[LedgerRow]:
+        with ThreadPoolExecutor(32) as threads:
+            asyncio.get_running_loop().set_default_executor(threads)
+            return await asyncio.gather(*map(ledger.write, rows))
+
+    assert ["1"] * 150 == [row.etag for row in asyncio.run(scene())]
 
 
 def test_a_writer_waits_for_another(tmp_path: Path) -> None:
