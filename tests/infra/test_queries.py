@@ -159,6 +159,13 @@ def test_the_page_of_alerts_says_what_the_rules_say() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(shown)
 
 
+def test_the_costs_count_the_alerts_that_there_are() -> None:
+    """Proves the numbers of rules in docs/deploy.md, which are billed one by one."""
+    page = (PROJECT / "docs/deploy.md").read_text(encoding="utf-8")
+
+    assert f"{len(RULES)} log alerts, {len(objects(TOPIC_ALERTS, 'rules'))} metric alerts a vault" in page
+
+
 SECTIONS = {
     "Fleet now": {"status-now", "fleet-now"},
     "What needs somebody": {"drift", "blocked", "cached-certificate", "unobserved", "rotation-failed"},
