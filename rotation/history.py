@@ -70,7 +70,8 @@ def just_rotated(row: LedgerRow | None, binding: Binding, now: datetime) -> bool
     last = row.last.get(binding.key)
     if last is not None and last.reason is Reason.FRONT_DISTRUSTS and last.status is Status.IN_SYNC:
         return True
-    return any(r.proven and now - r.proven <= FRONTS_ASKED_FOR for r in row.rotations)
+    proven = (row.proven_at, *(rotation.proven for rotation in row.rotations))
+    return any(at is not None and now - at <= FRONTS_ASKED_FOR for at in proven)
 
 
 def reading_rank(

@@ -7,6 +7,7 @@ https://learn.microsoft.com/azure/application-gateway/application-gateway-backen
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from rotation.model import BackendHealth, Front, Gateway, TrustedRoot, clean
 Named = Mapping[str, Mapping[str, Any]]
 """The properties of sub-resources, by id in lower case."""
 
+_PROFILE = re.compile(r"/profiles/([^/]+)/origingroups/", re.IGNORECASE)
 _UNHEALTHY = {"down", "unhealthy", "partial"}
 
 
@@ -65,9 +67,10 @@ def of_gateway(body: Mapping[str, Any], gateway: Gateway) -> Iterator[Front]:
 def of_front_door(rows: Iterable[Mapping[str, Any]]) -> Iterator[Front]:
     """The origins of Front Door profiles, which believe public authorities only."""
     for row in rows:
-        host, profile = clean(row.get("host") or "").lower(), str(row["id"]).partition("/originGroups/")[0]
-        if host and str(row.get("enabled", "Enabled")).lower() == "enabled":
-            name = f"Front Door {clean(profile.rpartition('/')[2])}"
+        host, enabled = clean(row.get("host") or "").lower(), str(row.get("enabled") or "Enabled")
+        profile = _PROFILE.search(str(row["id"]))
+        if host and profile and enabled.lower() == "enabled":
+            name = f"Front Door {clean(profile[1])}"
             yield Front(str(row["id"]), name, host, clean(row.get("header") or host).lower(), ())
 
 
