@@ -9,11 +9,7 @@
 # Whoever runs it needs EventGrid Contributor and User Access Administrator on the scope and on the storage account.
 set -euo pipefail
 
-EVENT_TYPES=(
-    Microsoft.KeyVault.CertificateNewVersionCreated
-    Microsoft.KeyVault.CertificateNearExpiry
-    Microsoft.KeyVault.CertificateExpired
-)
+MODULE=$(dirname "$0")/../modules/event-subscription.bicep
 KEY_VAULT_READER=21090545-7ca7-4776-b22c-e363652d74d2
 BLOB_DATA_CONTRIBUTOR=ba92f5b4-2d11-453d-a403-e96b0029c9fe
 QUEUE_MESSAGE_SENDER=c6a89b2d-59bc-44d0-9896-0f6e12d7b80a
@@ -75,28 +71,20 @@ subscribe() { # vault id, name, resource group, location
         "$ROTATION_STORAGE_ACCOUNT_ID/blobServices/default/containers/$ROTATION_DEAD_LETTER_CONTAINER"
     grant "$ROTATION_IDENTITY_PRINCIPAL_ID" "$KEY_VAULT_READER" "$1"
 
-    local found destination
+    local found
     found=$(az eventgrid system-topic event-subscription list --subscription "$subscription" --resource-group "$home" \
         --system-topic-name "$topic" --query "[?starts_with(name, '$ROTATION_SUBSCRIPTION_NAME')] | [0].name" --output tsv)
     if [ -n "$found" ]; then
         echo "    subscribed already"
         return
     fi
-    if [ -n "$queue" ]; then
-        grant "$principal" "$QUEUE_MESSAGE_SENDER" "$ROTATION_STORAGE_ACCOUNT_ID/queueServices/default/queues/$queue"
-        destination=(--name "$ROTATION_SUBSCRIPTION_NAME-queue" --delivery-identity systemassigned
-            --delivery-identity-endpoint-type storagequeue
-            --delivery-identity-endpoint "$ROTATION_STORAGE_ACCOUNT_ID/queueServices/default/queues/$queue")
-    else
-        destination=(--name "$ROTATION_SUBSCRIPTION_NAME" --endpoint-type azurefunction
-            --endpoint "$AZURE_FUNCTION_APP_ID/functions/on_certificate_event"
-            --max-events-per-batch 1 --preferred-batch-size-in-kilobytes 64)
-    fi
-    change eventgrid system-topic event-subscription create --subscription "$subscription" --resource-group "$home" \
-        --system-topic-name "$topic" "${destination[@]}" --event-delivery-schema eventgridschema \
-        --included-event-types "${EVENT_TYPES[@]}" --max-delivery-attempts 30 --event-ttl 1440 \
-        --deadletter-identity systemassigned --deadletter-identity-endpoint \
-        "$ROTATION_STORAGE_ACCOUNT_ID/blobServices/default/containers/$ROTATION_DEAD_LETTER_CONTAINER"
+    [ -z "$queue" ] || grant "$principal" "$QUEUE_MESSAGE_SENDER" \
+        "$ROTATION_STORAGE_ACCOUNT_ID/queueServices/default/queues/$queue"
+    # By the template's own module: az has no options for identities on the subscriptions of a system topic.
+    change deployment group create --subscription "$subscription" --resource-group "$home" --name "rotation-events-$2" \
+        --template-file "$MODULE" --parameters "topicName=$topic" "name=$ROTATION_SUBSCRIPTION_NAME" \
+        "siteId=$AZURE_FUNCTION_APP_ID" "storageAccountId=$ROTATION_STORAGE_ACCOUNT_ID" \
+        "deadLetterContainer=$ROTATION_DEAD_LETTER_CONTAINER" "queueName=$queue"
 }
 
 vaults=$(az keyvault list --subscription "$subscription" ${group:+--resource-group "$group"} \

@@ -31,8 +31,12 @@ def answer(state: dict[str, Any], arguments: list[str]) -> list[list[str]]:
         case ["eventgrid", "system-topic", "event-subscription", "list", *_] if named:
             prefix = option(arguments, "--query").split("'")[1]
             return [[name] for name in named["subscriptions"] if name.startswith(prefix)][:1]
-        case ["eventgrid", "system-topic", "event-subscription", "create", *_] if named:
-            named["subscriptions"][option(arguments, "--name")] = arguments
+        case ["deployment", "group", "create", *_]:
+            given = arguments[arguments.index("--parameters") + 1 :]
+            values = dict(part.split("=", 1) for part in given if "=" in part)
+            (topic,) = (each for each in topics if each["name"] == values["topicName"])
+            made = {**values, "template": option(arguments, "--template-file")}
+            topic["subscriptions"][values["name"]] = made
         case ["role", "assignment", "list", *_]:
             wanted = [option(arguments, name) for name in ("--assignee", "--role", "--scope")]
             grants = state.get("grants", [])

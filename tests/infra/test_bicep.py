@@ -171,20 +171,14 @@ def test_names_in_the_template_are_names_in_the_code() -> None:
     assert isinstance(found, settings.Settings)
     assert queue == found.event_queue
     assert f"var tableName = '{settings.DEFAULT_TABLE}'" in MAIN
-    for source in (SUBSCRIPTION, text("infra/scripts/subscribe-vaults.sh")):
-        (name,) = re.findall(r"/functions/(\w+)", source)
-        assert name in functions
+    (name,) = re.findall(r"/functions/(\w+)", SUBSCRIPTION)
+    assert name in functions
     assert 'connection="AzureWebJobsStorage"' in text("function_app.py")
 
 
 def test_the_event_types_are_key_vaults() -> None:
     """Proves against Microsoft's package that no announcement of a certificate is missed or misspelt."""
-    script = re.findall(
-        r"Microsoft\.KeyVault\.\w+", text("infra/scripts/subscribe-vaults.sh").split(")\n")[0]
-    )
-
     assert event_types() == set(strings(SUBSCRIPTION, "eventTypes"))
-    assert event_types() == set(script)
 
 
 def test_events_are_repeated_for_a_day_and_then_kept() -> None:

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 import pytest
 
 from rotation.api import Role
-from tests.infra.sources import INFRA, PROJECT, SCRIPTS, event_types, infra_python, text
+from tests.infra.sources import INFRA, PROJECT, SCRIPTS, infra_python, text
+from tests.test_commands import unknown, uses
 
 STAND_IN = Path(__file__).with_name("az_stand_in.py")
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
@@ -91,11 +92,17 @@ def test_every_vault_of_a_scope_is_subscribed_once(tmp_path: Path) -> None:
 
     assert 0 == done.returncode, done.stderr
     assert {"rotation-kv-one", "theirs"} == set(topics)
-    for topic in topics.values():
-        arguments = topic["subscriptions"]["certificate-rotation-x"]
-        assert event_types() <= set(arguments)
-        assert f"{APP}/functions/on_certificate_event" in arguments
-        assert f"{STORAGE}/blobServices/default/containers/dead-letters" in arguments
+    for name, topic in topics.items():
+        made = topic["subscriptions"]["certificate-rotation-x"]
+        template = Path(made.pop("template")).resolve()
+        assert INFRA / "modules/event-subscription.bicep" == template
+        assert set(re.findall(r"^param (\w+)", template.read_text(encoding="utf-8"), re.MULTILINE)) == set(
+            made
+        )
+        assert (name, APP, STORAGE, "dead-letters", "") == tuple(
+            made[key]
+            for key in ("topicName", "siteId", "storageAccountId", "deadLetterContainer", "queueName")
+        )
     assert {"the-app", "theirs", "principal-of-rotation-kv-one"} == {
         g["principal"] for g in azure.state["grants"]
     }
@@ -121,18 +128,17 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would(tmp_path: Path) -> Non
     assert 0 == done.returncode, done.stderr
     assert [] == azure.changes
     assert 1 == done.stdout.count("would run: az eventgrid system-topic create")
-    assert 2 == done.stdout.count("would run: az eventgrid system-topic event-subscription create")
+    assert 2 == done.stdout.count("would run: az deployment group create")
 
 
 def test_a_private_app_gets_its_events_through_the_queue(tmp_path: Path) -> None:
     """Proves the destination, and the right to send."""
     azure = Azure(tmp_path, vaults=["kv-one"])
     done = azure.run("subscribe-vaults.sh", "--subscription", SUBSCRIPTION, **PRIVATE)
-    (arguments,) = azure.state["topics"][0]["subscriptions"].values()
+    (made,) = azure.state["topics"][0]["subscriptions"].values()
 
     assert 0 == done.returncode, done.stderr
-    assert f"{STORAGE}/queueServices/default/queues/certificate-events" in arguments
-    assert "azurefunction" not in arguments
+    assert "certificate-events" == made["queueName"]
     assert "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a" in {g["role"] for g in azure.state["grants"]}
 
 
@@ -313,6 +319,17 @@ def test_shellcheck_finds_nothing_in_a_script(path: Path) -> None:
     done = subprocess.run([shellcheck, path], capture_output=True, text=True, check=False, timeout=30)
 
     assert (0, "") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.iterdir()), ids=lambda path: path.name)
+def test_az_and_azd_know_every_option_that_a_script_gives(path: Path) -> None:
+    """Proves it by what the programs say of themselves, because the stand-in takes any."""
+    script = re.sub(r"\\\n *", "", path.read_text(encoding="utf-8"))
+    commands = re.sub(r"^ *#.*\n|EOF", "", re.sub(r"\bchange ", "az ", script), flags=re.MULTILINE)
+    calls = list(uses(commands))
+
+    assert calls
+    assert [] == [(p, words, wrong) for p, words, options in calls if (wrong := unknown(p, words, options))]
 
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.ps1")), ids=lambda path: path.name)
