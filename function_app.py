@@ -8,11 +8,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, List  # noqa: UP035 - see check_drift
 
 import azure.functions as func
 
-from rotation.registration import event_queue, schedule, sign_in
+from rotation.registration import event_queue, schedule, shard_queue, sign_in
 
 if TYPE_CHECKING:
     from rotation.api import Problem
@@ -134,10 +134,11 @@ async def _heed(event: "Envelope", event_id: str, context: func.Context) -> None
         _log.info("%s: no gateway in scope uses it", found.certificate)
 
 
-@app.function_name("check_drift")
-@app.timer_trigger(arg_name="timer", schedule=schedule())
-async def check_drift(timer: func.TimerRequest, context: func.Context) -> None:
-    """Everything in scope: finds and mends what no event told, proves what was told."""
+async def _tick(timer: func.TimerRequest, context: func.Context, *, may_split: bool = False) -> list[str]:
+    """Everything in scope: finds and mends what no event told, proves what was told.
+
+    Returns what to put on the queue, in place of looking, where that is too much for one pass.
+    """
     from rotation.app import current
     from rotation.model import Mode, Scope, Trigger
     from rotation.settings import Mistakes
@@ -145,10 +146,63 @@ async def check_drift(timer: func.TimerRequest, context: func.Context) -> None:
     rotation = current()
     if isinstance(rotation, Mistakes):
         _log_mistakes(rotation)
-        return
+        return []
     if timer.past_due:
         _log.warning("The timer is late")
-    await rotation.run(Scope(), Mode.REPAIR, Trigger.TIMER, context.trace_context.trace_parent)
+    parts = await rotation.split() if may_split else []
+    if not parts:
+        await rotation.run(Scope(), Mode.REPAIR, Trigger.TIMER, context.trace_context.trace_parent)
+    return parts
+
+
+SHARD_QUEUE = shard_queue()
+if SHARD_QUEUE:
+
+    @app.function_name("check_drift")
+    @app.timer_trigger(arg_name="timer", schedule=schedule())
+    @app.queue_output(arg_name="shards", queue_name=SHARD_QUEUE, connection="AzureWebJobsStorage")
+    async def check_drift(
+        timer: func.TimerRequest,
+        shards: func.Out[List[str]],  # noqa: UP006 - the worker does not take list[str] for several messages
+        context: func.Context,
+    ) -> None:
+        """Everything in scope; a large fleet as shards, which Functions scales out over instances."""
+        if parts := await _tick(timer, context, may_split=True):
+            shards.set(parts)
+
+    @app.function_name("check_shard")
+    @app.queue_trigger(arg_name="message", queue_name=SHARD_QUEUE, connection="AzureWebJobsStorage")
+    async def check_shard(message: func.QueueMessage, context: func.Context) -> None:
+        """A part of everything. What is left undone here, the next tick asks for again."""
+        from rotation import shards
+        from rotation.app import current
+        from rotation.model import clean
+        from rotation.settings import Mistakes
+
+        rotation = current()
+        if isinstance(rotation, Mistakes):
+            _log_mistakes(rotation)
+            return
+        try:
+            part = shards.from_message(message.get_body())
+        except ValueError as error:
+            _log.warning("Message %s is ignored: %s", clean(message.id), clean(error))
+            return
+        try:
+            report = await rotation.run_part(part, context.trace_context.trace_parent)
+        except TimeoutError:
+            _log.error("Run %s, %s: not done in its time; the next tick goes on", part.run_id, part.shard)
+            return
+        if isinstance(report, str):
+            _log.warning("Message %s is ignored: %s", clean(message.id), report)
+
+else:
+
+    @app.function_name("check_drift")
+    @app.timer_trigger(arg_name="timer", schedule=schedule())
+    async def check_drift_alone(timer: func.TimerRequest, context: func.Context) -> None:
+        """Everything in scope, in one pass."""
+        await _tick(timer, context)
 
 
 @app.function_name("resync")
@@ -284,7 +338,7 @@ async def gateway(call: Call) -> "func.HttpResponse | Problem":
     from rotation.model import clean
 
     world, name = call.rotation.world, call.req.route_params["name"].lower()
-    last = await world.ledger.last_report()
+    last = await call.rotation.last_report()
     keys = [key for key in report.gateways_of(last) if key.rpartition("/")[2] == name]
     if last is None or not keys:
         detail = f"The last report over everything has no gateway {clean(name)}."
@@ -308,7 +362,7 @@ async def rotations(call: Call) -> "func.HttpResponse | Problem":
         return query
     ledger = call.rotation.world.ledger
     rows = await ledger.read(await ledger.known())
-    selected = query.select(report.rotations(rows.values(), await ledger.last_report()))
+    selected = query.select(report.rotations(rows.values(), await call.rotation.last_report()))
     shown, page = query.page(selected, "/api/rotations")
     return _fresh(call.req, {"rotations": shown, "page": page})
 
@@ -355,8 +409,7 @@ async def _set_pause(rotation: "App", wanted: "Pause | None") -> func.HttpRespon
 
 async def _told(rotation: "App") -> "tuple[Mapping[str, object] | None, Pause | None]":
     """What the ledger has for whoever asks: the last report over everything, and the kill switch."""
-    ledger = rotation.world.ledger
-    return await ledger.last_report(), await ledger.paused()
+    return await rotation.last_report(), await rotation.world.ledger.paused()
 
 
 def _view(rotation: "App", last: Mapping[str, object] | None, paused: "Pause | None") -> dict[str, object]:

@@ -165,6 +165,11 @@ param objectiveMinutes int = 120
 @maxValue(300)
 param heartbeatMinutes int = 30
 
+@description('Messages that may wait in the queues, on an average of six hours: 0, or the number of shards where a fleet is split.')
+@minValue(0)
+@maxValue(256)
+param stuckMessages int = 0
+
 @description('Tags on everything that is made here.')
 param tags object = {}
 
@@ -180,6 +185,7 @@ var storageAccountName = empty(existingStorageAccountName) ? 'st${token}' : exis
 
 var tableName = 'rotation'
 var queueName = 'certificate-events'
+var shardQueueName = 'rotation-shards'
 var packageContainer = 'packages'
 var deadLetterContainer = 'dead-letters'
 
@@ -273,6 +279,7 @@ module storage 'modules/storage.bicep' = {
     packageContainer: packageContainer
     deadLetterContainer: deadLetterContainer
     queueName: queueName
+    shardQueueName: shardQueueName
     tableName: tableName
     principalId: identity.outputs.principalId
   }
@@ -340,6 +347,7 @@ module app 'modules/app.bicep' = {
     ledger: empty(sharedLedger) ? '${storage.outputs.tableEndpoint}${tableName}' : sharedLedger
     eventQueue: privateNetwork ? queueName : ''
     signInClientId: signInClientId
+    shardQueue: shardQueueName
     settings: settings
     tags: allTags
   }
@@ -436,7 +444,7 @@ module alertRules 'modules/alerts.bicep' = if (alerts) {
     workspaceId: monitoring.outputs.workspaceId
     workspaceName: empty(existingApplicationInsightsId) ? 'log-${token}' : ''
     storageAccountId: storage.outputs.id
-    queueIsUsed: privateNetwork
+    stuckMessages: stuckMessages
     actionGroupIds: actionGroupIds
     alertEmail: alertEmail
     runbooks: runbooks

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,11 @@ from rotation import report as reports
 from rotation.clients.app_insights import AppInsights, Result
 from rotation.clients.calls import counted
 from rotation.clients.sqlite_ledger import SqliteLedger
-from rotation.model import Calls, Choice, Event, GatewayKind, Mode, Reason, Report, Scope, Trigger
+from rotation.model import Calls, Census, Choice, Event, GatewayKind, Mode, Reason, Report, Scope, Trigger
 from rotation.named_values import Kept
 from rotation.reconcile import Gateways, Ledger, LedgerUnavailableError, World, deliver, reconcile
 from rotation.settings import Mistakes, Settings, load
+from rotation.shards import Part, how_many, to_messages
 
 if TYPE_CHECKING:
     from rotation.clients.notices import Notices
@@ -76,13 +78,60 @@ class App:
         await asyncio.gather(self._publish(report), self._keep_named_values(report, trace_parent))
         return report
 
+    async def shards(self, *, fresh: bool = False) -> tuple[int, datetime | None]:
+        """How many shards the fleet is split into now, 1 for none, and ARM's clock where it is known.
+
+        Where Resource Graph does not count the services, the rows of the ledger are counted.
+        """
+        large = self.world.large
+        census = await large.census(fresh=fresh) if large else "no kind of gateway is counted"
+        if isinstance(census, Census):
+            return how_many(census.services, self.settings.shard_size), census.as_of
+        _log.warning("The services could not be counted, so the ledger's rows are: %s", census)
+        try:
+            known = len(await self.world.ledger.known())
+        except LedgerUnavailableError as error:
+            _log.warning("Nor could they: %s", error)
+            known = 0
+        return how_many(known, self.settings.shard_size), None
+
+    async def split(self) -> list[str]:
+        """The messages that ask for every shard once; none where one pass is enough."""
+        of, as_of = await self.shards(fresh=True)
+        if of == 1:
+            return []
+        run_id = str(uuid.uuid4())
+        _log.info("Run %s is split into %d shards", run_id, of)
+        return to_messages(run_id, of, as_of)
+
+    async def run_part(self, part: Part, trace_parent: str | None) -> Report | str:
+        """Look at a shard as the timer would, or say why not."""
+        if part.shard.of < (await self.shards())[0]:
+            return f"the fleet is split into more than {part.shard.of} shards; the next tick looks at all"
+        try:
+            looked_at = await self.world.ledger.looked_at(part.shard)
+        except LedgerUnavailableError:
+            looked_at = None
+        if part.is_done(looked_at):
+            return f"{part.shard} was looked at since"
+        scope = Scope(shard=part.shard, run_id=part.run_id)
+        return await self.run(scope, Mode.REPAIR, Trigger.TIMER, trace_parent)
+
+    async def last_report(self) -> Mapping[str, object] | None:
+        """The last report over everything, of one pass or of all shards.
+
+        Raises:
+            LedgerUnavailableError: it cannot be read.
+        """
+        return reports.whole(await self.world.ledger.last_reports())
+
     async def _keep(self, report: Report) -> None:
         """The last report over everything, which a dry run is not, and what became of a run by hand."""
-        everything = report.run.scope == Scope()
+        everything, shard = report.run.scope.everything, report.run.scope.shard
         by_hand = report.run.trigger is Trigger.HAND and (everything or report.gateways > 0)
         try:
             if everything and not report.run.dry:
-                await self.world.ledger.save_report(reports.to_json(report))
+                await self.world.ledger.save_report(reports.to_json(report), shard)
             if by_hand:
                 await self.world.ledger.save_operation(report.run.run_id, reports.to_json(report))
         except LedgerUnavailableError as error:
@@ -186,9 +235,8 @@ def build(settings: Settings) -> App:
         from rotation.clients.table_ledger import TableLedger
 
         ledger = TableLedger(credential, shared, url=settings.ledger)
-    kinds: dict[GatewayKind, Gateways] = {
-        GatewayKind.API_MANAGEMENT: ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults)
-    }
+    services = ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults)
+    kinds: dict[GatewayKind, Gateways] = {GatewayKind.API_MANAGEMENT: services}
     if GatewayKind.SELF_HOSTED in settings.kinds:
         from rotation.clients.arm_entities import ArmEntities
         from rotation.gateways.self_hosted import SelfHosted
@@ -214,6 +262,7 @@ def build(settings: Settings) -> App:
         health = application_gateways.health
     world = World(
         kinds=kinds,
+        large=services,
         certificates=KeyVault(credential, shared),
         ledger=ledger,
         probe=TlsProbe(context, settings.connect_to, settings.probe_timeout),

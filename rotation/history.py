@@ -35,7 +35,9 @@ _SEEN = frozenset({Status.IN_SYNC, Status.STALE, Status.SYNCING})
 FRONTS_ASKED_FOR = timedelta(minutes=30)
 """After a rotation: an Application Gateway probes its backends every 30 seconds unless told otherwise."""
 
-SLOTS = 12
+SLOTS = 11
+"""A prime, so that the slots take turns whether the timer comes every five minutes or every hour."""
+
 SLOT_SECONDS = 300
 
 
@@ -53,14 +55,28 @@ def sampled(
 ) -> bool:
     """Whether one connection per endpoint is enough in this pass.
 
-    A settled binding is proven again in a slot of its own, once an hour where the timer comes every five
+    A settled binding is proven again in a slot of its own: every 55 minutes where the timer comes every five
     minutes; where it comes once an hour the slots take turns.
     """
     if not row or not isinstance(expected, CertificateVersion) or not settled(row, binding, expected):
         return False
-    seconds = int(now.timestamp())
-    turn = seconds // SLOT_SECONDS + seconds // (SLOTS * SLOT_SECONDS)
-    return turn % SLOTS != sha256(row.gateway_key.encode()).digest()[0] % SLOTS
+    turn = int(now.timestamp()) // SLOT_SECONDS
+    # Not the first byte, which a shard's gateways have in common.
+    return turn % SLOTS != sha256(row.gateway_key.encode()).digest()[1] % SLOTS
+
+
+def behind(
+    row: LedgerRow | None,
+    gateway: Gateway,
+    expected: Mapping[CertificateId, CertificateVersion | CertificateUnreadable],
+) -> bool:
+    """Whether a gateway that others look at was not yet proven on one of these certificates."""
+    return any(
+        not isinstance(wanted := expected[b.reference.certificate], CertificateVersion)
+        or not settled(row, b, wanted)
+        for b in gateway.bindings
+        if b.reference and b.reference.certificate in expected
+    )
 
 
 def just_rotated(row: LedgerRow | None, binding: Binding, now: datetime) -> bool:

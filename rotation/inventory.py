@@ -31,7 +31,7 @@ def _selects(scope: Scope, gateway: Gateway) -> bool:
         return scope.certificate in gateway.certificates
     if scope.vault_host is not None:
         return any(certificate.vault_host == scope.vault_host for certificate in gateway.certificates)
-    return True
+    return scope.shard is None or scope.shard.holds(gateway.key)
 
 
 def in_front(gateways: Iterable[Gateway], fronts: Iterable[Front]) -> list[Gateway]:

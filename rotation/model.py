@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
@@ -516,16 +517,74 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
+class Census:
+    """How many services each subscription in scope has, those with none left out; `as_of` is ARM's clock."""
+
+    of_subscription: Mapping[str, int]
+    as_of: datetime | None
+
+    @property
+    def services(self) -> int:
+        """All of them."""
+        return sum(self.of_subscription.values())
+
+
+BUCKETS = 256
+
+
+def bucket(gateway_key: str) -> int:
+    """The first byte of the key's SHA-256, which Resource Graph and Table storage can select by as well."""
+    return sha256(gateway_key.encode()).digest()[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A part of everything: the gateways whose key hashes into its range of buckets, whoever looks.
+
+    Raises:
+        ValueError: `of` is not a power of two from 2 to 256, or `number` not from 1 to `of`.
+    """
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if self.of not in {2**power for power in range(1, 9)} or not 1 <= self.number <= self.of:
+            raise ValueError(f"there is no shard {self.number} of {self.of}")
+
+    def __str__(self) -> str:
+        return f"shard {self.number} of {self.of}"
+
+    @property
+    def buckets(self) -> range:
+        """Those that it holds: neighbours, so that twice as many shards are halves of these."""
+        each = BUCKETS // self.of
+        return range((self.number - 1) * each, self.number * each)
+
+    def holds(self, gateway_key: str) -> bool:
+        """Whether a gateway belongs to it."""
+        return bucket(gateway_key) in self.buckets
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
-    """Which gateways a pass looks at; all of them where nothing is named."""
+    """Which gateways a pass looks at; all of them where nothing is named, or those of a shard of a run."""
 
     gateway_id: str | None = None
     hostname: str | None = None
     certificate: CertificateId | None = None
     vault_host: str | None = None
+    shard: Shard | None = None
+    run_id: str = ""
 
     def __str__(self) -> str:
-        return str(self.gateway_id or self.hostname or self.certificate or self.vault_host or "everything")
+        named = self.gateway_id or self.hostname or self.certificate or self.vault_host or self.shard
+        return str(named or "everything")
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is named: a pass over everything, or a shard's part of one."""
+        return replace(self, shard=None, run_id="") == Scope()
 
 
 class SyncOutcome(StrEnum):
@@ -612,6 +671,14 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A sync that may have been asked for, and what is known of its answer."""
+
+    at: datetime
+    outcome: SyncOutcome = SyncOutcome.ASKED
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerRow:
     """What is remembered of one gateway: a limit on what we do, never a source of verdicts.
 
@@ -622,6 +689,9 @@ class LedgerRow:
     `proven_at` is when these versions were first seen served everywhere. `last` maps a binding's key to its
     last verdict, `rotations` has the latest, newest last, and `outbox` what Application Insights has not
     accepted yet. `missing_since` is when the gateway vanished. `etag` is None for a row not yet stored.
+
+    A subscription has a row too, whose key is the subscription's id: `asked` has the latest syncs of its
+    gateways, by key, so that all workers together keep to its cap.
     """
 
     gateway_key: str
@@ -640,6 +710,7 @@ class LedgerRow:
     rotations: tuple[Rotation, ...] = ()
     outbox: tuple[Event, ...] = ()
     missing_since: datetime | None = None
+    asked: Mapping[str, Asked] = field(default_factory=dict)
     etag: str | None = None
 
     def asked_for(self, expected: CertificateVersion) -> bool:

@@ -16,11 +16,12 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from rotation import history, telemetry
-from rotation.brakes import Brakes, hold_back, subscription
-from rotation.inventory import in_front, select
+from rotation.brakes import Brakes, admit, answered, hold_back, subscription, subscription_row
+from rotation.inventory import comes_before, in_front, select
 from rotation.model import (
     BackendHealth,
     Binding,
+    Census,
     CertificateId,
     CertificateUnreadable,
     CertificateVersion,
@@ -42,6 +43,7 @@ from rotation.model import (
     Report,
     Scope,
     ServedCertificate,
+    Shard,
     Status,
     SyncAnswer,
     SyncOutcome,
@@ -60,6 +62,9 @@ MOST_FRONTS_ASKED = 16
 WRITES_AT_ONCE = 16
 SYNCS_AT_ONCE = 10
 """Enough for ARM's ten a second, where an answer takes a second; a hang may cost as many attempts."""
+
+MOST_TRIES = 10
+"""Of storing a subscription's row, which other workers store too; the next pass goes on."""
 
 PASS_BUDGET = timedelta(seconds=200)
 LISTED_BY, READ_BY, PROBED_BY, ASKED_BY, ANSWERED_BY = 0.4, 0.5, 0.65, 0.7, 0.8
@@ -83,8 +88,8 @@ class LedgerConflictError(Exception):
 class Gateways(Protocol):
     """A kind of gateway: how to find its instances and tell one to re-read its certificates."""
 
-    async def discover(self) -> Inventory:
-        """Everything of this kind in the subscriptions in scope."""
+    async def discover(self, shard: Shard | None = None) -> Inventory:
+        """Everything of this kind in the subscriptions in scope; with a shard, all of that at least."""
 
     async def read(self, gateway: Gateway) -> Gateway | str:
         """A gateway itself, as it is now, or why it cannot be read."""
@@ -94,6 +99,16 @@ class Gateways(Protocol):
 
     async def operation_error(self, operation_url: str) -> str | None:
         """What a sync's operation failed with; None while it runs, where it succeeded or cannot be read."""
+
+
+class Large(Protocol):
+    """The kind of gateway that there may be too many of for one pass."""
+
+    async def census(self, *, fresh: bool = False) -> Census | str:
+        """How many there are, as counted within a minute if not `fresh`, or why that is not known."""
+
+    async def using(self, certificates: Collection[CertificateId]) -> Sequence[Gateway] | str:
+        """Those in scope that refer to one of these certificates, or why they cannot be seen."""
 
 
 class CertificateStore(Protocol):
@@ -122,8 +137,8 @@ class Ledger(Protocol):
     async def write(self, row: LedgerRow) -> LedgerRow:
         """Store a row whose etag is still the newest, and return it with its next one."""
 
-    async def known(self) -> frozenset[str]:
-        """The keys of all gateways that have a row."""
+    async def known(self, shard: Shard | None = None) -> frozenset[str]:
+        """The keys of all rows, or of those in a shard."""
 
     async def forget(self, row: LedgerRow) -> None:
         """Remove a row whose etag is still the newest; one that is gone already is no conflict."""
@@ -134,11 +149,14 @@ class Ledger(Protocol):
     async def set_pause(self, pause: Pause | None) -> None:
         """Turn the kill switch on or off, for all workers."""
 
-    async def save_report(self, report: Mapping[str, object]) -> None:
-        """Keep the last report, for whichever process is asked for it."""
+    async def save_report(self, report: Mapping[str, object], shard: Shard | None = None) -> None:
+        """Keep the last report over everything, or of a shard, for whichever process is asked for it."""
 
-    async def last_report(self) -> Mapping[str, object] | None:
-        """The last report kept."""
+    async def last_reports(self) -> Sequence[Mapping[str, object]]:
+        """The last report over everything, and the last one of every shard that was kept of late."""
+
+    async def looked_at(self, shard: Shard) -> datetime | None:
+        """The time by which the last report of a shard was made."""
 
     async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
         """Keep the report of a run by hand; only the newest OPERATIONS_KEPT stay."""
@@ -161,6 +179,7 @@ class World:
     now: Callable[[], datetime]
     limits: Limits
     brakes: Brakes = Brakes()  # noqa: RUF009 - frozen
+    large: Large | None = None
     event_budget: timedelta = timedelta(seconds=15)
     health: Callable[[Front], Awaitable[BackendHealth | None]] | None = None
     reading: Pace = field(default_factory=reads)
@@ -201,6 +220,8 @@ class _Work:
     time_is: _Time
     began_at: datetime
     turns: asyncio.Semaphore
+    door: asyncio.Lock
+    subscriptions: dict[str, LedgerRow]
 
     def answered_at(self) -> datetime:
         """Waits count from an answer, by the clock of the pass, which tells whole seconds."""
@@ -220,12 +241,14 @@ async def reconcile(
     left to the next pass.
     """
     began, began_at, time_is = time.monotonic(), world.now(), _Time(world.budget(trigger))
-    inventory = await _discover(world.kinds, time_is)
-    run = Pass(str(uuid.uuid4()), trigger, mode, scope, inventory.as_of or world.now(), overrides)
-    work = _Work(world, run, time_is, began_at, asyncio.Semaphore(SYNCS_AT_ONCE))
+    inventory = await _discover(world.kinds, scope.shard, time_is)
+    now = inventory.as_of or world.now()
+    run = Pass(scope.run_id or str(uuid.uuid4()), trigger, mode, scope, now, overrides)
+    turns, door = asyncio.Semaphore(SYNCS_AT_ONCE), asyncio.Lock()
+    work = _Work(world, run, time_is, began_at, turns, door, {})
     gateways: Sequence[Gateway] = select(inventory.gateways, scope)
     (rows, pause, problems), expected = await asyncio.gather(
-        _read_ledger(world.ledger, inventory.gateways, time_is), _read_expected(work, gateways)
+        _read_ledger(work, inventory.gateways), _read_expected(work, gateways)
     )
     gateways, unread = await _read_gateways(work, gateways, rows, expected)
     expected |= await _read_expected(work, [g for g in gateways if not g.certificates <= expected.keys()])
@@ -242,7 +265,8 @@ async def reconcile(
         noted |= {g.key: history.note(rows[g.key], of_gateway[g.key], run) for g in gateways if g.key in rows}
     brakes = replace(world.brakes, pause=pause) if pause else world.brakes
     decided = [decide(g, of_gateway[g.key], noted.get(g.key), run, brakes) for g in gateways]
-    planned = hold_back(decided, of_gateway, rows, run, brakes)
+    brakes = replace(brakes, behind=await _behind_elsewhere(work, decided, expected))
+    planned = hold_back(decided, of_gateway, {**rows, **work.subscriptions}, run, brakes)
 
     acted, missing = await asyncio.gather(
         asyncio.gather(*(_act(work, d, d.claim) for d in planned if d.claim)),
@@ -275,13 +299,13 @@ async def deliver(ledger: Ledger, report: Report, tell: Callable[[Sequence[Event
     await _write_each(ledger, emptied)
 
 
-async def _discover(kinds: Mapping[GatewayKind, Gateways], time_is: _Time) -> Inventory:
+async def _discover(kinds: Mapping[GatewayKind, Gateways], shard: Shard | None, time_is: _Time) -> Inventory:
     """The gateways of all kinds: one that cannot be listed does not hide the others."""
 
     async def one(name: GatewayKind, kind: Gateways) -> Inventory:
         try:
             async with asyncio.timeout_at(time_is.at(LISTED_BY)):
-                return await kind.discover()
+                return await kind.discover(shard)
         except TimeoutError:
             late = f"The gateways ({name}) were not listed in time; the next pass tries again."
             return Inventory((), (late,), None)
@@ -297,15 +321,19 @@ async def _discover(kinds: Mapping[GatewayKind, Gateways], time_is: _Time) -> In
 
 
 async def _read_ledger(
-    ledger: Ledger, gateways: Sequence[Gateway], time_is: _Time
+    work: _Work, gateways: Sequence[Gateway]
 ) -> tuple[dict[str, LedgerRow], Pause | None, tuple[str, ...]]:
+    """The rows of these gateways; those of their subscriptions are put where all steps find them."""
+    ledger, keys = work.world.ledger, [gateway.key for gateway in gateways]
+    subscriptions = sorted({subscription_row(key) for key in keys})
     try:
-        async with asyncio.timeout_at(time_is.at(READ_BY)):
-            rows, pause = await asyncio.gather(ledger.read(g.key for g in gateways), ledger.paused())
+        async with asyncio.timeout_at(work.time_is.at(READ_BY)):
+            rows, pause = await asyncio.gather(ledger.read([*keys, *subscriptions]), ledger.paused())
     except LedgerUnavailableError as error:
         return {}, None, (f"The attempt ledger could not be read, so nothing is synced: {error}",)
     except TimeoutError:
         return {}, None, ("The attempt ledger did not answer in time, so nothing is synced.",)
+    work.subscriptions.update({key: rows.pop(key) for key in subscriptions})
     return rows, pause, ()
 
 
@@ -484,6 +512,68 @@ def _judge(evidence: Evidence, now: datetime, limits: Limits) -> Verdict:
         return Verdict(evidence, Status.UNKNOWN, Reason.INTERNAL_ERROR, message)
 
 
+async def _behind_elsewhere(
+    work: _Work, decided: Sequence[Decision], expected: Mapping[CertificateId, Expected]
+) -> tuple[Gateway, ...] | None:
+    """Gateways of earlier rings in other shards that are not proven yet; None where they cannot be seen.
+
+    What the ledger remembers of them is enough to wait: no verdict rests on it.
+    """
+    later = [decision.gateway for decision in decided if decision.choice is Choice.SYNC]
+    later = [gateway for gateway in later if gateway.ring]
+    large = work.world.large
+    if not work.run.scope.shard or not later or large is None:
+        return ()
+    wanted = {c: expected[c] for gateway in later for c in gateway.certificates}
+    try:
+        async with asyncio.timeout_at(work.time_is.at(ASKED_BY)):
+            found = await large.using(wanted)
+            if isinstance(found, str):
+                _log.warning("The gateways of earlier rings cannot be seen: %s", found)
+                return None
+            earlier = [
+                g for g in found if not g.excluded and any(comes_before(g, gateway) for gateway in later)
+            ]
+            rows = await work.world.ledger.read(gateway.key for gateway in earlier)
+    except (LedgerUnavailableError, TimeoutError):
+        return None
+    return tuple(gateway for gateway in earlier if history.behind(rows[gateway.key], gateway, wanted))
+
+
+async def _admit(work: _Work, gateway: Gateway) -> Decision | None:
+    """Count the sync in its subscription's row before it is asked for; the decision if it has to wait."""
+    key, ledger = subscription_row(gateway.key), work.world.ledger
+    async with work.door:
+        for _ in range(MOST_TRIES):
+            row = admit(work.subscriptions[key], gateway, work.run.now, work.world.brakes)
+            if isinstance(row, Decision):
+                return row
+            try:
+                work.subscriptions[key] = await ledger.write(row)
+            except LedgerConflictError:
+                work.subscriptions.update(await ledger.read([key]))
+            else:
+                return None
+    why = f"{gateway.name}: too many workers ask for syncs in its subscription; the next pass goes on."
+    return Decision(gateway, Choice.CLAIMED_ELSEWHERE, why)
+
+
+async def _note_answer(work: _Work, gateway: Gateway, outcome: SyncOutcome) -> None:
+    """Best effort: what is not noted counts as asked for."""
+    key, ledger = subscription_row(gateway.key), work.world.ledger
+    async with work.door:
+        for _ in range(MOST_TRIES):
+            row = answered(work.subscriptions[key], gateway, outcome)
+            if row == work.subscriptions[key]:
+                return
+            try:
+                work.subscriptions[key] = await ledger.write(row)
+            except LedgerConflictError:
+                work.subscriptions.update(await ledger.read([key]))
+            else:
+                return
+
+
 async def _act(work: _Work, decision: Decision, claim: LedgerRow) -> tuple[Decision, LedgerRow | None]:
     """Store the intent, ask for the sync, note the answer: in this order a crash can only cost an attempt.
 
@@ -497,6 +587,8 @@ async def _act(work: _Work, decision: Decision, claim: LedgerRow) -> tuple[Decis
             return replace(decision, choice=Choice.OUT_OF_TIME, message=why), None
         intent = history.waiting(claim, [telemetry.sync_requested(run, decision)])
         try:
+            if held := await _admit(work, decision.gateway):
+                return held, None
             stored = await world.ledger.write(intent)
         except LedgerConflictError:
             why = f"{name}: another worker has just asked for a sync."
@@ -512,10 +604,11 @@ async def _act(work: _Work, decision: Decision, claim: LedgerRow) -> tuple[Decis
             settled = history.synced(settled, work.answered_at())
         settled = history.waiting(settled, [telemetry.sync_answered(run, decision, answer)])
         try:
-            return decision, await world.ledger.write(settled)
+            stored = await world.ledger.write(settled)
+            await _note_answer(work, decision.gateway, answer.outcome)
         except (LedgerConflictError, LedgerUnavailableError) as error:
             _log.warning("%s: the answer to the sync could not be noted: %s", name, error)
-            return decision, stored
+        return decision, stored
 
 
 async def _sync(kind: Gateways, gateway: Gateway, time_is: _Time) -> SyncAnswer:
@@ -541,10 +634,10 @@ async def _nobody_missing() -> _Missing:
 async def _miss(work: _Work, inventory: Inventory) -> _Missing:
     """Notice gateways that have vanished, and forget them after a week; only where the list is whole."""
     ledger, run = work.world.ledger, work.run
-    if run.scope != Scope() or inventory.problems:
+    if not run.scope.everything or inventory.problems:
         return _Missing()
     try:
-        known = await ledger.known()
+        known = {key for key in await ledger.known(run.scope.shard) if key != subscription_row(key)}
         rows = await ledger.read(known - {gateway.key for gateway in inventory.gateways})
         for row in rows.values():
             if not work.time_is.left(ASKED_BY):

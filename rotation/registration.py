@@ -30,6 +30,11 @@ def event_queue() -> str | None:
     return _take("EVENT_QUEUE", None, parse_queue)
 
 
+def shard_queue() -> str | None:
+    """The storage queue of shards, None where the timer looks at everything itself."""
+    return _take("SHARD_QUEUE", None, parse_queue)
+
+
 def sign_in() -> bool:
     """Whether people come with an app role of Entra, not with a key."""
     return _take("SIGN_IN", False, lambda text: parse_sign_in(text, os.environ))  # noqa: FBT003 - the default of a value

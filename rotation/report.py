@@ -1,7 +1,7 @@
 """Report in, JSON out, for the HTTP answers and the ledger. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ def to_json(report: Report) -> dict[str, object]:
         "trigger": run.trigger,
         "mode": run.mode,
         "scope": str(run.scope),
+        "shard": {"number": run.scope.shard.number, "of": run.scope.shard.of} if run.scope.shard else None,
         "as_of": run.now.isoformat(),
         "duration_seconds": round(report.duration_seconds, 3),
         "gateways": report.gateways,
@@ -42,6 +43,49 @@ def to_json(report: Report) -> dict[str, object]:
         "rotations": _rotations(report),
         "verdicts": [_verdict(v, run.now) for v in sorted(report.verdicts, key=urgency)],
     }
+
+
+def whole(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """One report over everything of what was kept: that of one pass, or those of all shards.
+
+    While their number changes, the last whole set is the report. As old as the oldest of its parts: a shard
+    that is not looked at any more shows.
+    """
+    sets: dict[int, list[Mapping[str, Any]]] = {}
+    for part in parts:
+        sets.setdefault(_shards(part), []).append(part)
+    if not sets:
+        return None
+    newest_of = {of: max(str(part.get("as_of")) for part in found) for of, found in sets.items()}
+    of = max(sets, key=lambda of: (len(sets[of]) == of, newest_of[of]))
+    found = sets[of]
+    if of == 1:
+        return found[0]
+    missing = [f"{of - len(found)} of {of} shards were not looked at yet."] if len(found) < of else []
+    newest = max(found, key=lambda part: str(part["as_of"]))
+    return {
+        **newest,
+        "scope": "everything",
+        "shard": None,
+        "as_of": min(part["as_of"] for part in found),
+        "duration_seconds": max(part["duration_seconds"] for part in found),
+        "gateways": sum(part["gateways"] for part in found),
+        "missing": sum(part["missing"] for part in found),
+        "counts": {name: sum(part["counts"][name] for part in found) for name in newest["counts"]},
+        "problems": missing + list(dict.fromkeys(problem for part in found for problem in part["problems"])),
+        "decisions": [decision for part in found for decision in part["decisions"]],
+        "rotations": sorted(
+            (rotation for part in found for rotation in part["rotations"]),
+            key=lambda rotation: str(rotation["noticed"]),
+            reverse=True,
+        )[:MOST_ROTATIONS],
+        "verdicts": sorted((verdict for part in found for verdict in part["verdicts"]), key=_urgency),
+    }
+
+
+def _shards(part: Mapping[str, Any]) -> int:
+    shard = part.get("shard")
+    return int(shard["of"]) if shard else 1
 
 
 def pause_to_json(pause: Pause | None) -> dict[str, object] | None:
@@ -186,10 +230,17 @@ def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
 
 
+_ORDER = (Status.BLOCKED, Status.STALE, Status.UNKNOWN, Status.SYNCING, Status.IN_SYNC, Status.UNMANAGED)
+
+
 def urgency(verdict: Verdict) -> tuple[int, str, str]:
     """Blocked and drifting first: what needs a human stands on top."""
-    order = (Status.BLOCKED, Status.STALE, Status.UNKNOWN, Status.SYNCING, Status.IN_SYNC, Status.UNMANAGED)
-    return order.index(verdict.status), verdict.evidence.gateway.key, verdict.evidence.binding.hostname
+    return _ORDER.index(verdict.status), verdict.evidence.gateway.key, verdict.evidence.binding.hostname
+
+
+def _urgency(written: Mapping[str, Any]) -> tuple[int, str, str]:
+    """The same of a verdict that was written."""
+    return _ORDER.index(written["status"]), written["gateway_id"].lower(), written["hostname"]
 
 
 def _verdict(verdict: Verdict, now: datetime) -> dict[str, object]:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 CONNECTION_STRING = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 AUTHENTICATION_STRING = "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"
 
+DEFAULT_SHARD_SIZE = 2000
 DEFAULT_LEDGER = str(Path(tempfile.gettempdir()) / "apim-cert-rotation.sqlite")
 DEFAULT_TABLE = "rotation"
 NO_SCOPE = (
@@ -104,9 +105,10 @@ class Settings:
 
     `self_hosted` has the addresses of self-hosted gateways, by GATEWAY or SERVICE/GATEWAY.
     `ledger` is the path of a file, or https://ACCOUNT.table.SUFFIX/TABLE. `event_queue` is the storage
-    queue that events come through, None where Event Grid calls the app. `notices` is the URL of the Event
-    Grid topic that is told of results. `named_values` has the named value that follows the thumbprint of a
-    certificate. `sign_in`: people come with an app role of Entra, not with a key.
+    queue that events come through, None where Event Grid calls the app. With more services than `shard_size`
+    the timer splits them and puts the shards on `shard_queue`, unless that is None. `notices` is the URL of
+    the Event Grid topic that is told of results. `named_values` has the named value that follows the
+    thumbprint of a certificate. `sign_in`: people come with an app role of Entra, not with a key.
     """
 
     enforce: bool
@@ -125,6 +127,8 @@ class Settings:
     probe_timeout: timedelta
     event_budget: timedelta
     event_queue: str | None
+    shard_queue: str | None
+    shard_size: int
     ledger: str
     notices: str | None
     named_values: Mapping[CertificateId, str]
@@ -158,6 +162,8 @@ class Settings:
             "probe_timeout_seconds": self.probe_timeout.total_seconds(),
             "event_budget_seconds": self.event_budget.total_seconds(),
             "event_queue": self.event_queue,
+            "shard_queue": self.shard_queue,
+            "shard_size": self.shard_size,
             "ledger": self.ledger,
             "notices": self.notices,
             "named_values": {str(certificate): name for certificate, name in self.named_values.items()},
@@ -204,6 +210,8 @@ def load(
         probe_timeout=reader.take("PROBE_TIMEOUT_SECONDS", timedelta(seconds=5), _span("seconds", 1, 10)),
         event_budget=reader.take("EVENT_BUDGET_SECONDS", timedelta(seconds=15), _span("seconds", 5, 19)),
         event_queue=reader.take("EVENT_QUEUE", None, parse_queue),
+        shard_queue=reader.take("SHARD_QUEUE", None, parse_queue),
+        shard_size=reader.take("SHARD_SIZE", DEFAULT_SHARD_SIZE, _number(1, 10_000)),
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
         notices=reader.take("NOTICES", None, _topic),
         named_values=reader.take("NAMED_VALUES", {}, lambda text: _named_values(text, cloud.vault_suffix)),

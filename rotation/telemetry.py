@@ -289,9 +289,10 @@ def _proof(leaf: ServedCertificate) -> dict[str, str]:
 
 
 def _run(report: Report) -> Event:
+    shard = report.run.scope.shard
     properties = {
         **_common(report.run),
-        "scope": str(report.run.scope),
+        "scope": "everything" if report.run.scope.everything else str(report.run.scope),
         "problems": " | ".join(report.problems)[:4000],
     }
     measurements = {
@@ -302,6 +303,8 @@ def _run(report: Report) -> Event:
         "drift": float(sum(v.drift for v in report.verdicts)),
         "syncs": float(sum(d.choice is Choice.SYNC for d in report.decisions)),
         "problems": float(len(report.problems)),
+        "shard": float(shard.number if shard else 1),
+        "shards": float(shard.of if shard else 1),
     }
     calls = {called: float(number) for called, number in asdict(report.calls).items()}
     return Event(RUN_COMPLETED, properties, measurements | calls | counts(report.verdicts))

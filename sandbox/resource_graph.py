@@ -1,7 +1,8 @@
 """Azure Resource Graph: the tables `resources` and `advisorresources`, asked in a small part of KQL.
 
-Understood are `where` with one comparison, `project` and `order by`; another query is refused as Azure
-refuses one that is wrong. The truths that hurt: rows lag behind ARM, fields may be hidden, what the caller
+Understood are `where` with one comparison, with several `contains` joined by `or`, or with the beginning of
+a hash, `summarize` with a count, `project` and `order by`; another query is refused as Azure refuses one that
+is wrong. The truths that hurt: rows lag behind ARM, fields may be hidden, what the caller
 may not read is left out without a word, rows without an order come in any, and without an id there is no
 next page.
 """
@@ -12,6 +13,7 @@ import json
 import random
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +28,12 @@ _PATH = "/providers/microsoft.resourcegraph/resources"
 _COLUMN = r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*"
 _VALUE = rf"(?:tostring\((?P<text>{_COLUMN})\)|(?P<column>{_COLUMN}))"
 _WHERE = re.compile(rf"where\s+{_VALUE}\s*(?P<operator>=~|==)\s*'(?P<literal>[^']*)'")
+_CONTAINS = re.compile(rf"{_VALUE}\s+contains\s+'(?P<literal>[^']*)'")
+_HASHED = re.compile(
+    rf"where\s+substring\(hash_sha256\(tolower\((?P<column>{_COLUMN})\)\),\s*0,\s*(?P<digits>\d+)\)"
+    r"\s+in\s+\((?P<literals>'[^']*'(?:,\s*'[^']*')*)\)"
+)
+_COUNT = re.compile(rf"summarize\s+(?P<name>[A-Za-z]\w*)\s*=\s*count\(\)\s+by\s+(?P<column>{_COLUMN})")
 _PROJECTED = re.compile(rf"(?:(?P<name>[A-Za-z]\w*)\s*=\s*)?{_VALUE}")
 _ORDER = re.compile(rf"(?:order|sort)\s+by\s+(?P<column>{_COLUMN})(?:\s+(?P<direction>asc|desc))?")
 
@@ -148,6 +156,8 @@ class ResourceGraph:
                 _hide(row, path.split("."))
         random.shuffle(rows)
         for operator in operators:
+            if "hash_sha256" in operator and not self._world.graph.hashes:
+                raise _refused("UnknownFunction", "Unknown function: 'hash_sha256'.")
             rows = _apply(operator, rows)
         return rows
 
@@ -208,11 +218,11 @@ def _recommendation_rows(service: Service) -> Iterator[Row]:
 
 
 def _apply(operator: str, rows: Rows) -> Rows:
-    if found := _WHERE.fullmatch(operator):
-        value, literal = _value(found), found["literal"]
-        if found["operator"] == "=~":
-            return [row for row in rows if str(value(row) or "").casefold() == literal.casefold()]
-        return [row for row in rows if value(row) == literal]
+    if operator.startswith("where "):
+        return _where(operator, rows)
+    if found := _COUNT.fullmatch(operator):
+        counted = Counter(str(_look_up(row, found["column"].split(".")) or "") for row in rows)
+        return [{found["column"]: value, found["name"]: number} for value, number in counted.items()]
     if operator.startswith("project "):
         return _project(operator.removeprefix("project "), rows)
     if found := _ORDER.fullmatch(operator):
@@ -220,6 +230,41 @@ def _apply(operator: str, rows: Rows) -> Rows:
         descending = found["direction"] != "asc"  # Kusto's default
         return sorted(rows, key=lambda row: str(_look_up(row, path) or ""), reverse=descending)
     raise _refused("InvalidQuery", f"Query is invalid near '{operator}'.")
+
+
+def _where(operator: str, rows: Rows) -> Rows:
+    if found := _WHERE.fullmatch(operator):
+        value, literal = _value(found), found["literal"]
+        if found["operator"] == "=~":
+            return [row for row in rows if str(value(row) or "").casefold() == literal.casefold()]
+        return [row for row in rows if value(row) == literal]
+    if found := _HASHED.fullmatch(operator):
+        return _hashed(found, rows)
+    return _containing(operator.removeprefix("where "), rows)
+
+
+def _hashed(found: re.Match[str], rows: Rows) -> Rows:
+    path, digits = found["column"].split("."), int(found["digits"])
+    literals = {literal.strip()[1:-1] for literal in found["literals"].split(",")}
+
+    def beginning(row: Row) -> str:
+        value = str(_look_up(row, path) or "").lower()
+        return hashlib.sha256(value.encode()).hexdigest()[:digits]
+
+    return [row for row in rows if beginning(row) in literals]
+
+
+def _containing(condition: str, rows: Rows) -> Rows:
+    """Kusto's `contains` compares without regard to case."""
+    tests = []
+    for part in re.split(r"\s+or\s+", condition.strip()):
+        found = _CONTAINS.fullmatch(part)
+        if not found:
+            raise _refused("InvalidQuery", f"Query is invalid near '{part}'.")
+        tests.append((_value(found), found["literal"].casefold()))
+    return [
+        row for row in rows if any(literal in str(value(row) or "").casefold() for value, literal in tests)
+    ]
 
 
 def _project(columns: str, rows: Rows) -> Rows:

@@ -122,12 +122,13 @@ class GraphHabits:
     """How Resource Graph behaves: what it shows lags behind by `lag`, and fields may be `hidden`.
 
     Those are named by their path, like `properties.hostnameConfigurations.keyVaultId`. A user has `quota`
-    queries in each `window`.
+    queries in each `window`. `hashes`: whether it knows hash_sha256, which is documented for Kusto only.
     """
 
     lag: timedelta = _NOTHING
     hidden: set[str] = field(default_factory=set)
     denied: bool = False
+    hashes: bool = True
     most_rows: int = 1000
     quota: int = 15
     window: timedelta = timedelta(seconds=5)

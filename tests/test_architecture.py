@@ -14,7 +14,7 @@ WITH_SDKS = ("rotation/app.py", "rotation/clients/", "rotation/gateways/")
 PURE = {
     f"rotation/{name}.py"
     for name in (
-        *("model", "verdict", "plan", "brakes", "inventory", "history", "events", "api", "report"),
+        *("model", "verdict", "plan", "brakes", "inventory", "history", "events", "api", "report", "shards"),
         *("telemetry", "named_values", "doctor", "cli/outcome", "cli/inventory"),
         *("web/words", "web/fleet", "web/calendar"),
     )
@@ -191,6 +191,7 @@ def test_function_app_imports_at_its_top_only_what_is_light() -> None:
         "azure.functions",
         "rotation.registration.event_queue",
         "rotation.registration.schedule",
+        "rotation.registration.shard_queue",
         "rotation.registration.sign_in",
     }
     actual = {name for name in imports(top) if name.partition(".")[0] not in sys.stdlib_module_names}

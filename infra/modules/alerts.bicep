@@ -13,8 +13,8 @@ param workspaceName string
 @description('ARM id of the storage account.')
 param storageAccountId string
 
-@description('Whether events come through the queue.')
-param queueIsUsed bool
+@description('How many messages may wait in the account, on an average of six hours.')
+param stuckMessages int
 
 @description('Action groups to call.')
 param actionGroupIds array
@@ -287,7 +287,7 @@ resource alerts 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [for rule 
           query: rule.query
           timeAggregation: 'Count'
           operator: 'GreaterThan'
-          threshold: 0
+          threshold: stuckMessages
           dimensions: rule.dimensions
           failingPeriods: {
             numberOfEvaluationPeriods: 1
@@ -308,12 +308,12 @@ resource alerts 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [for rule 
   ]
 }]
 
-resource queueStuck 'Microsoft.Insights/metricAlerts@2026-01-01' = if (queueIsUsed) {
+resource queueStuck 'Microsoft.Insights/metricAlerts@2026-01-01' = {
   name: 'rotation-messages-stuck-${token}'
   location: 'global'
   tags: tags
   properties: {
-    description: 'Messages stay in the storage account for hours: nobody reads the queue of events, or some are poison.'
+    description: 'Messages stay in the storage account for hours: nobody reads the queues of events or shards, or some are poison.'
     severity: 2
     enabled: true
     autoMitigate: true

@@ -58,6 +58,9 @@ param eventQueue string
 @description('Client id of the Entra application that people sign in with; empty for function keys.')
 param signInClientId string
 
+@description('Queue of the shards of a large fleet.')
+param shardQueue string
+
 @description('Further settings by name; what this template decides cannot be set here.')
 param settings object
 
@@ -105,6 +108,7 @@ var defaultSettings = {
   ROTATION_DEVELOPER_TIER: ''
   ROTATION_PROBE_TIMEOUT_SECONDS: ''
   ROTATION_EVENT_BUDGET_SECONDS: ''
+  ROTATION_SHARD_SIZE: ''
   ROTATION_NOTICES: ''
 }
 var decidedSettings = {
@@ -115,6 +119,7 @@ var decidedSettings = {
   ROTATION_LEDGER: ledger
   ROTATION_EVENT_QUEUE: eventQueue
   ROTATION_SIGN_IN: signIn ? 'on' : 'off'
+  ROTATION_SHARD_QUEUE: shardQueue
 }
 var platformSettings = {
   AZURE_CLIENT_ID: clientId

@@ -10,6 +10,9 @@ param deadLetterContainer string
 @description('Queue of events for a private app.')
 param queueName string
 
+@description('Queue of the shards of a large fleet.')
+param shardQueueName string
+
 @description('Table of the ledger.')
 param tableName string
 
@@ -63,6 +66,11 @@ resource queues 'Microsoft.Storage/storageAccounts/queueServices@2026-04-01' = {
 resource queue 'Microsoft.Storage/storageAccounts/queueServices/queues@2026-04-01' = {
   parent: queues
   name: queueName
+}
+
+resource shardQueue 'Microsoft.Storage/storageAccounts/queueServices/queues@2026-04-01' = {
+  parent: queues
+  name: shardQueueName
 }
 
 resource tables 'Microsoft.Storage/storageAccounts/tableServices@2026-04-01' = {

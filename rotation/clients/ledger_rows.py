@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rotation.model import (
+    Asked,
     Event,
     LastVerdict,
     LedgerRow,
@@ -32,6 +33,9 @@ from rotation.model import (
 MOST_ATTEMPTS = 1000
 OPERATIONS_KEPT = 50
 """Runs by hand whose reports a ledger keeps."""
+
+SETS_KEPT = timedelta(hours=1)
+"""How long the reports of as many shards as there were before stay after the last of them."""
 
 FURTHEST_NEXT = timedelta(hours=25)
 
@@ -82,6 +86,15 @@ def report_from_text(text: str) -> Mapping[str, object]:
         ValueError, TypeError, ArithmeticError, RecursionError: it makes no sense.
     """
     return _object(text)
+
+
+def set_kept_since(as_of: str) -> str:
+    """The time, as text, before which reports of another number of shards are forgotten.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    return (datetime.fromisoformat(as_of) - SETS_KEPT).isoformat() if as_of else ""
 
 
 def _object(text: str) -> Mapping[str, Any]:
@@ -212,6 +225,7 @@ _EVENT = _record(
         "event_id": _TEXT,
     },
 )
+_ASKED = _record(Asked, {"at": _MOMENT, "outcome": _Kind(str, SyncOutcome)})
 _PAUSE = _record(Pause, {"at": _MOMENT, "reason": _TEXT})
 
 _FIELDS: Mapping[str, _Kind] = {
@@ -230,4 +244,5 @@ _FIELDS: Mapping[str, _Kind] = {
     "rotations": _in_order(_ROTATION),
     "outbox": _in_order(_EVENT),
     "missing_since": _PERHAPS,
+    "asked": _by_name(_ASKED),
 }

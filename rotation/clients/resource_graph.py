@@ -8,8 +8,9 @@ Quota: https://learn.microsoft.com/azure/governance/resource-graph/concepts/guid
 """
 
 import asyncio
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,7 +25,7 @@ from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
 
 from rotation.clients.arm import http_date, retry_after, say
 from rotation.clients.http import CALL_OPTIONS, MALFORMED, OnlyHost
-from rotation.model import clean
+from rotation.model import Census, CertificateId, Shard, clean
 
 ROWS_A_PAGE = 1000
 SUBSCRIPTIONS_A_QUERY = 1000
@@ -49,9 +50,16 @@ _PROPERTIES = (
     "additionalLocations",
     "hostnameConfigurations",
 )
-_SERVICES = f"""
+_ALL_SERVICES = """
 resources
 | where type =~ 'microsoft.apimanagement/service'
+"""
+_COUNTED = f"""{_ALL_SERVICES}
+| summarize services = count() by subscriptionId
+| project id = subscriptionId, services
+| order by id asc
+"""
+_SHOWN = f"""
 | project id, location, tags, sku, {_projected(_PROPERTIES)}
 | order by id asc
 """
@@ -118,6 +126,15 @@ advisorresources
 _RESETS_AFTER = re.compile(r"00:00:(\d\d)")
 
 
+CENSUS_KEPT = 60
+"""Seconds: an instance that works on many shards counts once."""
+
+EMPTY_BY_CHANCE = 20
+"""Where this many services may be expected of a shard, none at all is no chance: e^-20."""
+
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The rows of a query, and ARM's clock when the last page was sent."""
@@ -148,13 +165,52 @@ class ResourceGraph:
         )
         self._subscriptions = subscriptions
         self._quota_at = 0.0
+        self._census: Census | None = None
+        self._counted_at = 0.0
 
     async def api_management_services(self) -> Rows | str:
         """Services in the shape of ARM's own bodies, with the properties that discovery needs."""
-        found = await self._query(_SERVICES)
+        return await self._services("")
+
+    async def services_of(self, shard: Shard, census: Census) -> Rows | str:
+        """The services of a shard, and perhaps of others.
+
+        Whether Resource Graph has hash_sha256, a function of Kusto, is not documented. Where it refuses the
+        query, or shows what was not asked for, it is asked for everything.
+        """
+        buckets = ", ".join(f"'{bucket:02x}'" for bucket in shard.buckets)
+        found = await self._services(f"| where substring(hash_sha256(tolower(id)), 0, 2) in ({buckets})\n")
+        if isinstance(found, str):
+            why = found
+        elif any(not shard.holds(row["id"].lower()) for row in found.rows):
+            why = "it shows other services"
+        elif not found.rows and census.services > EMPTY_BY_CHANCE * shard.of:
+            why = f"it shows none of {census.services:,} services"
+        else:
+            return found
+        _log.warning("Resource Graph does not select %s, so everything is listed: %s", shard, why)
+        return await self.api_management_services()
+
+    async def services_using(self, certificates: Collection[CertificateId]) -> Rows | str:
+        """The services whose hostnames refer to one of these certificates, and perhaps others."""
+        secrets = (certificate.secret_url.removeprefix("https://") for certificate in certificates)
+        wanted = " or ".join(f"tostring(properties.hostnameConfigurations) contains '{s}'" for s in secrets)
+        return await self._services(f"| where {wanted}\n")
+
+    async def census(self, *, fresh: bool = False) -> Census | str:
+        """How many services each subscription has; the last answer for a minute, unless it must be fresh."""
+        clock = asyncio.get_running_loop().time
+        if self._census and not fresh and clock() - self._counted_at < CENSUS_KEPT:
+            return self._census
+        found = await self._query(_COUNTED)
         if isinstance(found, str):
             return found
-        return Rows(tuple(_body(row, _PROPERTIES) for row in found.rows), found.as_of)
+        try:
+            counts = {row["id"].lower(): int(row["services"]) for row in found.rows}
+        except MALFORMED as error:
+            return clean(say(error))
+        self._census, self._counted_at = Census(counts, found.as_of), clock()
+        return self._census
 
     async def tiers(self) -> Rows | str:
         """Services with their tier and tags only: `sku` and `tags` as ARM has them."""
@@ -196,6 +252,12 @@ class ResourceGraph:
     async def close(self) -> None:
         """Close the client; the session is not its own."""
         await self._client.close()
+
+    async def _services(self, where: str) -> Rows | str:
+        found = await self._query(f"{_ALL_SERVICES}{where}{_SHOWN}")
+        if isinstance(found, str):
+            return found
+        return Rows(tuple(_body(row, _PROPERTIES) for row in found.rows), found.as_of)
 
     async def _query(self, query: str, rows_a_page: int = ROWS_A_PAGE) -> Rows | str:
         rows: list[Mapping[str, Any]] = []

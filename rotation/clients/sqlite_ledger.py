@@ -7,9 +7,10 @@ import asyncio
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import datetime
 
 from rotation.clients.ledger_rows import (
     OPERATIONS_KEPT,
@@ -18,14 +19,17 @@ from rotation.clients.ledger_rows import (
     report_from_text,
     row_from_text,
     row_to_text,
+    set_kept_since,
 )
-from rotation.model import LedgerRow, Pause
+from rotation.model import LedgerRow, Pause, Shard
 from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS attempts (gateway TEXT PRIMARY KEY, etag INTEGER NOT NULL, body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS pause (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
-    CREATE TABLE IF NOT EXISTS report (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS reports (
+        shard INTEGER, shards INTEGER, as_of TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (shard, shards)
+    );
     CREATE TABLE IF NOT EXISTS operations (run TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
 _BUSY_SECONDS = 3.0
@@ -49,9 +53,10 @@ class SqliteLedger:
         """Store a row whose etag is still the newest, and return it with its next one."""
         return await asyncio.to_thread(self._write, row)
 
-    async def known(self) -> frozenset[str]:
-        """The keys of all gateways that have a row."""
-        return await asyncio.to_thread(self._known)
+    async def known(self, shard: Shard | None = None) -> frozenset[str]:
+        """The keys of all rows, or of those in a shard."""
+        known = await asyncio.to_thread(self._known)
+        return known if shard is None else frozenset(filter(shard.holds, known))
 
     async def forget(self, row: LedgerRow) -> None:
         """Remove a row whose etag is still the newest."""
@@ -65,13 +70,17 @@ class SqliteLedger:
         """Turn the kill switch on or off."""
         await asyncio.to_thread(self._set_pause, pause)
 
-    async def save_report(self, report: Mapping[str, object]) -> None:
-        """Keep the last report, for whichever process is asked for it."""
-        await asyncio.to_thread(self._save_report, json.dumps(report))
+    async def save_report(self, report: Mapping[str, object], shard: Shard | None = None) -> None:
+        """Keep the last report over everything, or of a shard, for whichever process is asked for it."""
+        await asyncio.to_thread(self._save_report, str(report.get("as_of", "")), json.dumps(report), shard)
 
-    async def last_report(self) -> Mapping[str, object] | None:
-        """The last report kept."""
-        return await asyncio.to_thread(self._last_report)
+    async def last_reports(self) -> Sequence[Mapping[str, object]]:
+        """The last report over everything, and the last one of every shard that was kept of late."""
+        return await asyncio.to_thread(self._last_reports)
+
+    async def looked_at(self, shard: Shard) -> datetime | None:
+        """The time by which the last report of a shard was made."""
+        return await asyncio.to_thread(self._looked_at, shard)
 
     async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
         """Keep the report of a run by hand; only the newest stay."""
@@ -127,14 +136,23 @@ class SqliteLedger:
             if pause:
                 database.execute("INSERT INTO pause VALUES (1, ?)", (pause_to_text(pause),))
 
-    def _save_report(self, body: str) -> None:
+    def _save_report(self, as_of: str, body: str, shard: Shard | None) -> None:
+        number, of = (shard.number, shard.of) if shard else (1, 1)
         with self._open() as database:
-            database.execute("INSERT OR REPLACE INTO report VALUES (1, ?)", (body,))
+            database.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?)", (number, of, as_of, body))
+            others = "DELETE FROM reports WHERE shards <> ? AND as_of < ?"
+            database.execute(others, (of, set_kept_since(as_of)))
 
-    def _last_report(self) -> Mapping[str, object] | None:
+    def _last_reports(self) -> list[Mapping[str, object]]:
         with self._open() as database:
-            found = database.execute("SELECT body FROM report").fetchone()
-            return report_from_text(found[0]) if found else None
+            found = database.execute("SELECT body FROM reports ORDER BY shards, shard")
+            return [report_from_text(body) for (body,) in found]
+
+    def _looked_at(self, shard: Shard) -> datetime | None:
+        where = "SELECT as_of FROM reports WHERE shard = ? AND shards = ?"
+        with self._open() as database:
+            found = database.execute(where, (shard.number, shard.of)).fetchone()
+            return datetime.fromisoformat(found[0]) if found else None
 
     def _save_operation(self, run_id: str, body: str) -> None:
         newest = "SELECT run FROM operations ORDER BY rowid DESC LIMIT ?"

@@ -6,8 +6,9 @@ Data Contributor on the storage account, which also lets the first writer make t
     PartitionKey              RowKey                  what it holds
     subscription id, `other`  sha256 of the key       a gateway's row: `gateway`, `body` …, `write_id`
     pause                     pause                   the kill switch, where it is on: `body`
-    report                    head                    which generation is whole: `generation`, `sha256`
+    report                    head                    which generation is whole: `generation`, `sha256` …
     report                    generation-00000        a part of the report: `text`
+    report                    head-OF-NUMBER          the same of a shard; its generations begin with `shard-`
     report                    operation-RUN           a run by hand: `generation`, `sha256`, `at`
     report                    run-RUN-00000           a part of its report: `text`
 
@@ -21,9 +22,9 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -44,8 +45,9 @@ from rotation.clients.ledger_rows import (
     report_from_text,
     row_from_text,
     row_to_text,
+    set_kept_since,
 )
-from rotation.model import LedgerRow, Pause, clean
+from rotation.model import LedgerRow, Pause, Shard, clean
 from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
 
 REQUEST_PATIENCE = timedelta(seconds=8)
@@ -141,11 +143,14 @@ class TableLedger:
                 return replace(row, etag=await self._etag_if_ours(row, entity))
             return replace(row, etag=_etag(stored["etag"]))
 
-    async def known(self) -> frozenset[str]:
-        """The keys of all gateways that have a row."""
+    async def known(self, shard: Shard | None = None) -> frozenset[str]:
+        """The keys of all rows, or of those in a shard."""
         with self._failures():
             where = "PartitionKey ne @report and PartitionKey ne @pause"
             values = {"report": _REPORT, "pause": _PAUSE}
+            if shard:
+                where += " and RowKey ge @first and RowKey lt @end"
+                values |= {"first": f"{shard.buckets.start:02x}", "end": f"{shard.buckets[-1]:02x}g"}
             return frozenset([row["gateway"] async for row in self._query(where, values, select="gateway")])
 
     async def forget(self, row: LedgerRow) -> None:
@@ -178,24 +183,32 @@ class TableLedger:
                 with suppress(ResourceNotFoundError):
                     await self._call(self._table.delete_entity(_PAUSE, _PAUSE))
 
-    async def save_report(self, report: Mapping[str, object]) -> None:
-        """Keep the last report, for whichever process is asked for it: parts first, then the head."""
+    async def save_report(self, report: Mapping[str, object], shard: Shard | None = None) -> None:
+        """Keep the last report over everything, or of a shard: parts first, then the head."""
+        family = _family(shard)
         with self._failures():
-            generation = f"{_stamp(self._now())}-{uuid.uuid4().hex[:8]}"
-            await self._put_report_row((_HEAD, await self._put_parts(generation, report)))
-        await self._sweep()
+            generation = f"{family.parts}{_stamp(self._now())}-{uuid.uuid4().hex[:8]}"
+            head = await self._put_parts(generation, report)
+            await self._put_report_row((family.head, {**head, "as_of": str(report.get("as_of", ""))}))
+        await self._sweep(family)
 
-    async def last_report(self) -> Mapping[str, object] | None:
-        """The last report kept. Read once more where its parts were removed while it was read."""
+    async def last_reports(self) -> Sequence[Mapping[str, object]]:
+        """The last report over everything, and the last one of every shard that was kept of late.
+
+        Read once more where parts were removed while they were read.
+        """
         with self._failures():
             for _ in range(2):
-                head = await self._get(_REPORT, _HEAD)
-                if head is None:
-                    return None
-                text = await self._read_parts(head)
-                if text is not None:
-                    return report_from_text(text)
+                texts = await _each(self._read_parts, [head async for head in self._heads()])
+                if None not in texts:
+                    return [report_from_text(text) for text in texts if text is not None]
             raise ValueError("the report that is kept is not whole")
+
+    async def looked_at(self, shard: Shard) -> datetime | None:
+        """The time by which the last report of a shard was made."""
+        with self._failures():
+            head = await self._get(_REPORT, _family(shard).head)
+            return datetime.fromisoformat(head["as_of"]) if head else None
 
     async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
         """Keep the report of a run by hand; only the newest stay."""
@@ -247,14 +260,19 @@ class TableLedger:
         return await self._get(*_address(key))
 
     async def _read_many(self, keys: Iterable[str]) -> list[TableEntity | None]:
-        """A whole partition at a time."""
+        """A partition at a time, from the first to the last: those of a shard are neighbours."""
         addresses = [_address(key) for key in keys]
+        names: dict[str, list[str]] = {}
+        for partition, name in addresses:
+            names.setdefault(partition, []).append(name)
 
         async def one(partition: str) -> list[TableEntity]:
-            where = "PartitionKey eq @partition"
-            return [entity async for entity in self._query(where, {"partition": partition})]
+            where = "PartitionKey eq @partition and RowKey ge @first and RowKey le @last"
+            of = names[partition]
+            values = {"partition": partition, "first": min(of), "last": max(of)}
+            return [entity async for entity in self._query(where, values)]
 
-        partitions = await _each(one, {partition for partition, _ in addresses})
+        partitions = await _each(one, names)
         found = {(row["PartitionKey"], row["RowKey"]): row for rows in partitions for row in rows}
         return [found.get(address) for address in addresses]
 
@@ -344,11 +362,16 @@ class TableLedger:
         text = "".join([part["text"] async for part in self._query(where, values)])
         return text if hashlib.sha256(text.encode()).hexdigest() == head["sha256"] else None
 
-    async def _sweep(self) -> None:
+    def _heads(self) -> AsyncIterator[TableEntity]:
+        """Of the report over everything, and of those of shards."""
+        where = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end"
+        return self._query(where, {"partition": _REPORT, "first": _HEAD, "end": f"{_HEAD}."})
+
+    async def _sweep(self, family: "_Family") -> None:
         """Remove parts of earlier reports, also of writers that were killed; next time where it fails."""
-        where = "PartitionKey eq @partition and RowKey lt @end"
-        end = _stamp(self._now() - PARTS_KEPT)
-        values = {"partition": _REPORT, "end": end}
+        where = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end"
+        end = f"{family.parts}{_stamp(self._now() - PARTS_KEPT)}"
+        values = {"partition": _REPORT, "first": family.parts, "end": end}
         old = self._table.query_entities(
             where, parameters=values, select="RowKey", results_per_page=ROWS_PER_PAGE
         )
@@ -356,11 +379,44 @@ class TableLedger:
             async with asyncio.timeout(self._patience):
                 page = await anext(old.by_page())
                 await _each(self._delete_report_row, [entity["RowKey"] async for entity in page])
+                if family.first:
+                    await self._forget_other_sets(family)
         except _FAILURES as error:
             _log.warning("%s: earlier reports could not be removed: %s", self._url, clean(say(error)))
 
+    async def _forget_other_sets(self, family: "_Family") -> None:
+        """Remove the reports of as many shards as there were before, each with its head last."""
+        heads = [head async for head in self._heads() if not head["RowKey"].startswith(family.heads)]
+        newest = await self._get(_REPORT, family.head)
+        since = set_kept_since(newest["as_of"]) if newest else ""
+        where = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end"
+        for head in heads:
+            if head["RowKey"] == family.head or head.get("as_of", "") >= since:
+                continue
+            of = self._query(where, _named(f"{head['generation']}-"), select="RowKey")
+            await _each(self._delete_report_row, [part["RowKey"] async for part in of])
+            await self._delete_report_row(head["RowKey"])
+
     async def _delete_report_row(self, name: str) -> None:
         await self._table.delete_entity(_REPORT, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """The names of the rows of a report: its head, how its parts begin, how the heads beside it begin."""
+
+    head: str
+    parts: str
+    heads: str
+    first: bool
+
+
+def _family(shard: Shard | None) -> _Family:
+    if shard is None:
+        return _Family(_HEAD, "", f"{_HEAD}-001-", first=True)
+    of = f"{shard.of:03}"
+    name = f"{of}-{shard.number:03}"
+    return _Family(f"{_HEAD}-{name}", f"shard-{name}-", f"{_HEAD}-{of}-", first=shard.number == 1)
 
 
 async def _each(work: Callable[[S], Awaitable[T]], items: Iterable[S]) -> list[T]:

@@ -8,7 +8,7 @@ https://learn.microsoft.com/rest/api/apimanagement/api-management-service/refres
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -18,11 +18,14 @@ from urllib.parse import urlsplit
 from rotation.gateways.bodies import mapping, reference, sequence, tagged, tags, thumbprint
 from rotation.model import (
     Binding,
+    Census,
+    CertificateId,
     Endpoint,
     Gateway,
     GatewayKind,
     Inventory,
     Kind,
+    Shard,
     SyncAnswer,
     Unpinning,
     clean,
@@ -31,7 +34,7 @@ from rotation.verdict import connections_needed
 
 if TYPE_CHECKING:
     from rotation.clients.arm import Arm
-    from rotation.clients.resource_graph import ResourceGraph
+    from rotation.clients.resource_graph import ResourceGraph, Rows
 
 KIND = Kind(
     name=GatewayKind.API_MANAGEMENT,
@@ -91,7 +94,7 @@ class ApiManagement:
         self._vault_suffix = vault_suffix
         self._vaults = vaults
 
-    async def discover(self) -> Inventory:
+    async def discover(self, shard: Shard | None = None) -> Inventory:
         """Every service that can be found; what cannot is a problem in the inventory, never silence.
 
         Resource Graph is silent about a subscription that it may not show, as about one without services:
@@ -99,19 +102,13 @@ class ApiManagement:
         """
         if not self._arm.subscriptions:
             return Inventory((), (), None)
-        found, advisories = await asyncio.gather(
-            self._graph.api_management_services(), self._graph.failed_rotations()
+        (rows, graph_clock, shown), advisories = await asyncio.gather(
+            self._find(shard), self._graph.failed_rotations()
         )
-        rows: Sequence[Mapping[str, Any]] = ()
-        graph_clock: datetime | None = None
-        if isinstance(found, str):
-            _log.warning("Resource Graph gave no services, so each subscription is listed: %s", found)
-        else:
-            rows, graph_clock = found.rows, found.as_of
         if isinstance(advisories, str):
             _log.info("Resource Graph gave no recommendations of Azure Advisor: %s", advisories)
             advisories = {}
-        complete, to_read, to_list = self._sort(rows)
+        complete, to_read, to_list = self._sort(rows, shown)
         (bodies, problems, listed_at), answers = await asyncio.gather(
             self._arm.list_api_management_services(to_list), self._read_each(to_read)
         )
@@ -125,12 +122,29 @@ class ApiManagement:
                 gateways[gateway.key] = gateway
         problems += [answer for answer in answers if isinstance(answer, str)]
         gateways |= {answer.key: answer for answer in answers if isinstance(answer, Gateway)}
+        if shard:
+            gateways = {key: gateway for key, gateway in gateways.items() if shard.holds(key)}
         clocks = (graph_clock, listed_at, *(gateway.as_of for gateway in gateways.values()))
         return Inventory(
             tuple(replace(each, advisory=advisories.get(key)) for key, each in gateways.items()),
             tuple(problems),
             max((clock for clock in clocks if clock), default=None),
         )
+
+    async def census(self, *, fresh: bool = False) -> Census | str:
+        """How many services each subscription has, by Resource Graph."""
+        return await self._graph.census(fresh=fresh)
+
+    async def using(self, certificates: Collection[CertificateId]) -> Sequence[Gateway] | str:
+        """The services that refer to one of these certificates, as Resource Graph shows them."""
+        found = await self._graph.services_using(certificates)
+        if isinstance(found, str):
+            return found
+        try:
+            gateways = [self._gateway(body) for body in found.rows]
+        except ValueError as error:
+            return clean(error)
+        return [replace(g, listed=True) for g in gateways if not g.certificates.isdisjoint(certificates)]
 
     async def read(self, gateway: Gateway) -> Gateway | str:
         """The service itself, as it is now, or why it could not be read."""
@@ -147,8 +161,27 @@ class ApiManagement:
         """What the operation behind a sync's Location has failed with, if it has."""
         return await self._arm.operation_error(operation_url)
 
+    async def _find(
+        self, shard: Shard | None
+    ) -> tuple[Sequence[Mapping[str, Any]], datetime | None, frozenset[str]]:
+        """The rows of Resource Graph, its clock, and subscriptions that it shows besides."""
+        found: Rows | str
+        shown: frozenset[str] = frozenset()
+        if shard is None:
+            found = await self._graph.api_management_services()
+        elif isinstance(census := await self._graph.census(), str):
+            found = census
+        else:
+            shown = frozenset(census.of_subscription)
+            found = await self._graph.services_of(shard, census)
+        if isinstance(found, str):
+            _log.warning("Resource Graph gave no services, so each subscription is listed: %s", found)
+            return (), None, frozenset()
+        rows = [row for row in found.rows if shard is None or shard.holds(row["id"].lower())]
+        return rows, found.as_of, shown
+
     def _sort(
-        self, rows: Iterable[Mapping[str, Any]]
+        self, rows: Iterable[Mapping[str, Any]], known: frozenset[str]
     ) -> tuple[list[Mapping[str, Any]], list[str], list[str]]:
         """Rows that are complete, ids of services to be read, and subscriptions to be listed."""
         of_subscription: dict[str, list[Mapping[str, Any]]] = {each: [] for each in self._arm.subscriptions}
@@ -160,7 +193,7 @@ class ApiManagement:
         to_list: list[str] = []
         for subscription, shown in of_subscription.items():
             lacking = [row["id"] for row in shown if not _complete(row)]
-            if not shown or len(lacking) > READS_AT_ONCE:
+            if (not shown and subscription not in known) or len(lacking) > READS_AT_ONCE:
                 to_list.append(subscription)
             else:
                 complete += [row for row in shown if row["id"] not in lacking]

@@ -29,6 +29,7 @@ from rotation.model import (
     GatewayKind,
     Inventory,
     Kind,
+    Shard,
     SyncAnswer,
     Unpinning,
     clean,
@@ -111,7 +112,7 @@ class ApplicationGateways:
         self._scoped = scoped
         self._now = now
 
-    async def discover(self) -> Inventory:
+    async def discover(self, shard: Shard | None = None) -> Inventory:  # noqa: ARG002 - they are few
         """Every gateway that can be found; what cannot is a problem in the inventory, never silence.
 
         As with API Management, a subscription that Resource Graph shows none of, or not all, is listed.

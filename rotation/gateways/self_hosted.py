@@ -25,6 +25,7 @@ from rotation.model import (
     GatewayKind,
     Inventory,
     Kind,
+    Shard,
     SyncAnswer,
     Unpinning,
     clean,
@@ -140,7 +141,7 @@ class SelfHosted:
         self._known: dict[str, _Parts] = {}
         self._looked_at: dict[str, float] = {}
 
-    async def discover(self) -> Inventory:
+    async def discover(self, shard: Shard | None = None) -> Inventory:  # noqa: ARG002 - they are few
         """Every entity that a self-hosted gateway serves; what cannot be seen is a problem, never silence."""
         services, problems, as_of = await self._services()
         too_old = asyncio.get_running_loop().time() - LOOKED_EVERY.total_seconds()

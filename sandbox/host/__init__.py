@@ -4,7 +4,8 @@ It exists so that tests and the demo drive the app as Azure does: over HTTP, thr
 and by timers. What it answers follows the published source of the Functions host (4.x) and of its Event Grid
 and timer extensions.
 
-Known gaps: queue triggers and every other binding, retry policies, schedule status in blobs, streaming HTTP.
+Known gaps: bindings other than HTTP and storage queues, retry policies, schedule status in blobs, streaming
+HTTP.
 
     python -m sandbox.host --app DIR     the command line                    __main__.py
     loading and indexing function_app    what the worker refuses is refused  index.py
@@ -12,6 +13,7 @@ Known gaps: queue triggers and every other binding, retry policies, schedule sta
     routes of HTTP functions             ASP.NET templates                   routes.py
     the listener                         HTTP functions, admin, home page    server.py, keys.py
     Event Grid deliveries                handshakes, one call per event      webhook.py
+    storage queues                       batches, dequeue count, poison         queues.py, storage.py
     timers                               NCRONTAB, past due, one at a time   timers.py, clock.py
     the client side for tests and demo   FunctionsHost                       process.py
 """

@@ -16,9 +16,10 @@ import aiohttp
 from aiohttp import web
 
 from sandbox.host.clock import Clock, RealClock, RemoteClock
-from sandbox.host.index import HTTP, TIMER, Function, IndexingError, load
+from sandbox.host.index import HTTP, QUEUE, TIMER, Function, IndexingError, load
 from sandbox.host.invocation import InvocationIdFilter, Invoker
 from sandbox.host.keys import Keys
+from sandbox.host.queues import Options, Queues
 from sandbox.host.routes import Route, RouteError
 from sandbox.host.server import Server
 from sandbox.host.timers import ScheduleError, Timers
@@ -72,13 +73,16 @@ async def _serve(app_directory: Path, port: int, clock_url: str | None, stdout: 
         # On the running loop, as in the worker: asyncio.run() at import must fail here too.
         functions = load(app_directory)
         timers, invoker, keys = Timers(clock), Invoker(), Keys()
-        running, routes, refused = _sort(functions, _route_prefix(app_directory), timers, invoker)
-        server = Server(running, routes, timers, invoker, keys)
+        queues = Queues(invoker, Options.from_host_json(app_directory))
+        invoker.put = queues.put
+        running, routes, refused = _sort(functions, _route_prefix(app_directory), timers, queues, invoker)
+        server = Server(running, routes, timers, queues=queues, invoker=invoker, keys=keys)
         runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_ANSWER_SECONDS)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         timers.start()
+        queues.start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         ready = {"url": url, "functions": list(running), "refused": refused, "keys": asdict(keys)}
         # The one line whoever started us waits for.
@@ -86,6 +90,7 @@ async def _serve(app_directory: Path, port: int, clock_url: str | None, stdout: 
         await stop.wait()
         log.info("Stopping: no new work, running invocations may end")
         timers.stop()
+        queues.stop()
         await site.stop()
         abandoned = await invoker.drain(_DRAIN_SECONDS)
         await runner.cleanup()
@@ -107,7 +112,7 @@ async def _clock(url: str | None) -> Clock:
 
 
 def _sort(
-    functions: list[Function], prefix: str, timers: Timers, invoker: Invoker
+    functions: list[Function], prefix: str, timers: Timers, queues: Queues, invoker: Invoker
 ) -> tuple[dict[str, Function], list[tuple[Route, Function]], dict[str, str]]:
     """Part the functions that run from those in error, which the real host logs and leaves out."""
     running: dict[str, Function] = {}
@@ -120,6 +125,8 @@ def _sort(
                 continue
             if function.kind == TIMER:
                 timers.add(function, invoker)
+            elif function.kind == QUEUE:
+                queues.add(function)
             elif function.kind == HTTP:
                 routes.append((Route.parse(f"{prefix}/{function.trigger['route']}"), function))
             running[function.name] = function

@@ -1,8 +1,8 @@
 """Loads function_app.py and indexes its functions as the Python worker does, refusing what it refuses.
 
 An app that only works in unit tests must not start here: the checks below are those of the worker's
-functions.py, in its order. Bindings beside a trigger and an HTTP answer are not run by this host, so their
-annotations are not looked at.
+functions.py, in its order. Bindings beside a trigger, an HTTP answer and messages put on a queue are not run
+by this host, so their annotations are not looked at.
 """
 
 import importlib
@@ -21,6 +21,7 @@ from typing import Any
 _sdk: Any = importlib.import_module("azure.functions")
 
 HTTP, TIMER, EVENT_GRID, QUEUE = "httpTrigger", "timerTrigger", "eventGridTrigger", "queueTrigger"
+OUTPUT = "queue"
 RUN_HERE = (
     HTTP,
     TIMER,
@@ -45,6 +46,7 @@ class Function:
     annotation: type | None
     wants_context: bool
     returns: str | None
+    outputs: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -69,7 +71,7 @@ class Function:
     @property
     def not_run(self) -> str | None:
         """Why this host will not run it, if so."""
-        others = {json.loads(raw)["type"] for raw in self.raw_bindings} - {self.kind, "http"}
+        others = {json.loads(raw)["type"] for raw in self.raw_bindings} - {self.kind, "http", OUTPUT}
         if self.kind not in RUN_HERE:
             return f"not run by this host: {self.kind}"
         if others:
@@ -119,6 +121,9 @@ def _index(built: Any) -> Function:  # noqa: ANN401 - azure.functions' Function 
     _check_input(name, bindings[trigger], annotations)
     if returns is not None and "return" in annotations:
         _check_return(name, returns["type"], annotations["return"])
+    outputs = tuple(binding for binding in bindings.values() if binding["type"] == OUTPUT)
+    for output in outputs:
+        _check_output(name, output["name"], annotations)
     return Function(
         name=name,
         call=call,
@@ -128,6 +133,7 @@ def _index(built: Any) -> Function:  # noqa: ANN401 - azure.functions' Function 
         annotation=annotations.get(trigger),
         wants_context=wants_context,
         returns=None if returns is None else returns["type"],
+        outputs=outputs,
     )
 
 
@@ -170,6 +176,15 @@ def _check_return(name: str, kind: str, annotation: Any) -> None:  # noqa: ANN40
     converter = _sdk.get_binding_registry().get(kind)
     if converter is not None and not converter.check_output_type_annotation(annotation):
         raise IndexingError(f"function {name!r}: return annotation {annotation!r} does not fit {kind!r}")
+
+
+def _check_output(name: str, parameter: str, annotations: Mapping[str, Any]) -> None:
+    annotation = annotations.get(parameter)
+    if annotation is None or typing.get_origin(annotation) is not _sdk.Out:
+        raise IndexingError(f"function {name!r}: {parameter!r} must be a func.Out")
+    (inner,) = typing.get_args(annotation)
+    if not _sdk.get_binding_registry().get(OUTPUT).check_output_type_annotation(inner):
+        raise IndexingError(f"function {name!r}: func.Out of {inner!r} does not fit {OUTPUT!r}")
 
 
 def _is_union(annotation: object) -> bool:

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -83,6 +83,21 @@ class Context:
     thread_local_storage: threading.local = _thread_local
 
 
+class Out:
+    """What a function gets for an output binding."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+
+    def set(self, val: Any) -> None:  # noqa: ANN401 - as the SDK has it
+        """Remember what is to be put there."""
+        self.value = val
+
+    def get(self) -> Any:  # noqa: ANN401 - as the SDK has it
+        """What was set."""
+        return self.value
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an invocation ended; value is the encoded answer, if the function has one, error why it failed."""
@@ -99,7 +114,8 @@ class Outcome:
 class Invoker:
     """Starts invocations and knows which ones still run."""
 
-    def __init__(self) -> None:
+    def __init__(self, put: Callable[[Mapping[str, str], Datum], Awaitable[None]] | None = None) -> None:
+        self.put = put
         # Without a number the pool is as large as the worker's: min(32, cores + 4).
         threads = os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT")
         self._pool = ThreadPoolExecutor(int(threads) if threads else None, thread_name_prefix="function")
@@ -115,6 +131,7 @@ class Invoker:
         function: Function,
         data: Datum,
         headers: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Datum] | None = None,
     ) -> "asyncio.Task[Outcome]":
         """Start an invocation; the task never fails, its outcome does."""
         context = Context(
@@ -124,7 +141,7 @@ class Invoker:
             trace_context=TraceContext.following(headers or {}),
         )
         # A task of its own: what the function sets in contextvars must not reach the connection's next call.
-        task = asyncio.create_task(self._invoke(function, data, context))
+        task = asyncio.create_task(self._invoke(function, data, context, metadata or {}))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
@@ -136,12 +153,15 @@ class Invoker:
         self._pool.shutdown(wait=False, cancel_futures=True)
         return len(self._running)
 
-    async def _invoke(self, function: Function, data: Datum, context: Context) -> Outcome:
+    async def _invoke(
+        self, function: Function, data: Datum, context: Context, metadata: Mapping[str, Datum]
+    ) -> Outcome:
         _invocation_id.set(context.invocation_id)
         name, started = function.name, time.monotonic()
         log.info("Executing 'Functions.%s'", name)
         try:
-            arguments = {function.parameter: decode(function, data)}
+            outputs = {binding["name"]: Out() for binding in function.outputs}
+            arguments = {function.parameter: decode(function, data, metadata), **outputs}
             if function.wants_context:
                 arguments["context"] = context
             if function.is_async:
@@ -150,6 +170,7 @@ class Invoker:
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._pool, _call_in_thread, function, arguments, context)
             outcome = Outcome(encode(function, answer))
+            await self._put(function, outputs)
         # SystemExit would end the host; a real worker loses such an invocation, which is a failure as well.
         except (Exception, SystemExit) as error:
             log.exception("Exception while executing function: Functions.%s", name)
@@ -159,12 +180,19 @@ class Invoker:
         log.info("Executed 'Functions.%s' (%s, Duration=%.0fms)", name, verdict, milliseconds)
         return outcome
 
+    async def _put(self, function: Function, outputs: Mapping[str, Out]) -> None:
+        """Deliver what was set; where that fails, the invocation has failed."""
+        for binding in function.outputs:
+            value = outputs[binding["name"]].value
+            if value is not None and self.put is not None:
+                await self.put(binding, _converters.get(binding["type"]).encode(value, expected_type=None))
 
-def decode(function: Function, data: Datum) -> Any:  # noqa: ANN401 - any SDK class
+
+def decode(function: Function, data: Datum, metadata: Mapping[str, Datum]) -> Any:  # noqa: ANN401 - any SDK class
     """The argument the function gets: str and bytes take the raw text, else the SDK's converter decides."""
     if function.annotation in (str, bytes):
         return data.value
-    return _converters.get(function.kind).decode(data, trigger_metadata={})
+    return _converters.get(function.kind).decode(data, trigger_metadata=metadata)
 
 
 def encode(function: Function, answer: object) -> Datum | None:

@@ -130,6 +130,17 @@ class FunctionsHost:
             raise HostError(f"POST {path} was answered with {answer.status}\n{self.log()}")
         self.wait_idle(timeout=timeout)
 
+    def put(self, queue: str, text: str) -> None:
+        """Put a message on a queue of the app's storage account."""
+        answer = self.request("POST", f"/admin/sandbox/queues/{quote(queue)}", body=text.encode())
+        if answer.status != 201:
+            raise HostError(f"the queue {queue} did not take a message: {answer.status}\n{self.log()}")
+
+    def messages(self, queue: str) -> list[str]:
+        """The messages that wait in a queue, as far as they are visible."""
+        found: list[str] = self.request("GET", f"/admin/sandbox/queues/{quote(queue)}").json()
+        return found
+
     def wait_idle(self, *, timeout: float = 60.0) -> None:
         """Wait until every timer that is due by the host's clock has run and no invocation is running."""
         answer = self.request("GET", "/admin/sandbox/idle", timeout=timeout)

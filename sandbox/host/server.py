@@ -12,6 +12,7 @@ from sandbox.host.index import EVENT_GRID, QUEUE, TIMER, Function
 from sandbox.host.invocation import Invoker
 from sandbox.host.keys import Keys, refusal
 from sandbox.host.messages import http_datum, request_datum, response
+from sandbox.host.queues import Queues
 from sandbox.host.routes import Route
 from sandbox.host.timers import Timers
 from sandbox.host.webhook import EventGridWebhook, event_datum
@@ -28,12 +29,15 @@ class Server:
         functions: Mapping[str, Function],
         routes: Sequence[tuple[Route, Function]],
         timers: Timers,
+        *,
+        queues: Queues,
         invoker: Invoker,
         keys: Keys,
     ) -> None:
         self._functions = {name.casefold(): function for name, function in functions.items()}
         self._routes = sorted(routes, key=lambda entry: entry[0].precedence)
         self._timers = timers
+        self._queues = queues
         self._invoker = invoker
         self._keys = keys
         self._webhook = EventGridWebhook(functions, invoker, keys)
@@ -59,8 +63,8 @@ class Server:
 
     async def _admin(self, request: web.Request, path: Sequence[str]) -> web.Response:
         match path:
-            case ["sandbox", "idle"]:
-                return await self._idle()
+            case ["sandbox", *rest]:
+                return await self._sandbox(request, rest)
             case ["host", "ping"]:
                 return web.Response()
         if status := refusal(self._keys.sent_with(request), "master"):
@@ -97,11 +101,30 @@ class Server:
         url = str(request.url)
         return http_datum(method="POST", url=url, headers={}, query={}, route_values={}, body=body)
 
+    async def _sandbox(self, request: web.Request, path: Sequence[str]) -> web.Response:
+        """Not Azure's: what tests need to know and to do."""
+        match path:
+            case ["idle"]:
+                return await self._idle()
+            case ["queues", name]:
+                return await self._queue(request, name)
+        return web.Response(status=404)
+
     async def _idle(self) -> web.Response:
-        """Not Azure's: answer when every timer due by now has run and no invocation is running."""
+        """Answer when every timer due has run, queues are empty and nothing is running."""
         await self._timers.caught_up()
         await self._invoker.idle()
+        await self._queues.empty()
+        await self._invoker.idle()
         return web.Response(status=204)
+
+    async def _queue(self, request: web.Request, name: str) -> web.Response:
+        """Put the body on a queue as a message, or show the messages that wait there."""
+        queue = self._queues.named(name)
+        if request.method == "POST":
+            await queue.put(await request.text())
+            return web.Response(status=201)
+        return web.json_response([message.text for message in await queue.peek()])
 
     async def _http_function(self, request: web.Request, path: str) -> web.Response:
         for route, function in self._routes:

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ from azure.data.tables.aio import TableClient
 
 from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.table_ledger import REQUEST_PATIENCE, TableLedger
-from rotation.model import LedgerRow, Pause
+from rotation.model import LedgerRow, Pause, Shard
 from sandbox.certificates import CertificateAuthority
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,10 +157,10 @@ class Briefly:
         async with self.tables.ledger(self.table) as ledger:
             return await ledger.write(row)
 
-    async def known(self) -> frozenset[str]:
+    async def known(self, shard: Shard | None = None) -> frozenset[str]:
         """The keys of all gateways that have a row."""
         async with self.tables.ledger(self.table) as ledger:
-            return await ledger.known()
+            return await ledger.known(shard)
 
     async def forget(self, row: LedgerRow) -> None:
         """Remove a row whose etag is still the newest."""
@@ -177,10 +177,10 @@ class Briefly:
         async with self.tables.ledger(self.table) as ledger:
             await ledger.set_pause(pause)
 
-    async def save_report(self, report: Mapping[str, object]) -> None:
+    async def save_report(self, report: Mapping[str, object], shard: Shard | None = None) -> None:
         """Keep the last report."""
         async with self.tables.ledger(self.table) as ledger:
-            await ledger.save_report(report)
+            await ledger.save_report(report, shard)
 
     async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
         """Keep the report of a run by hand."""
@@ -192,10 +192,15 @@ class Briefly:
         async with self.tables.ledger(self.table) as ledger:
             return await ledger.operation(run_id)
 
-    async def last_report(self) -> Mapping[str, object] | None:
-        """The last report kept."""
+    async def last_reports(self) -> Sequence[Mapping[str, object]]:
+        """The last reports kept."""
         async with self.tables.ledger(self.table) as ledger:
-            return await ledger.last_report()
+            return await ledger.last_reports()
+
+    async def looked_at(self, shard: Shard) -> datetime | None:
+        """The time of a shard's last report."""
+        async with self.tables.ledger(self.table) as ledger:
+            return await ledger.looked_at(shard)
 
 
 class Azurite:

@@ -24,12 +24,14 @@ from azure.data.tables.aio import TableClient
 from rotation.clients.ledger_rows import OPERATIONS_KEPT
 from rotation.clients.sqlite_ledger import SqliteLedger
 from rotation.model import (
+    Asked,
     Event,
     LastVerdict,
     LedgerRow,
     Pause,
     Reason,
     Rotation,
+    Shard,
     Status,
     SyncOutcome,
     Trigger,
@@ -65,6 +67,7 @@ FULL = LedgerRow(
     ),
     outbox=(Event("VerdictChanged", {"hostname": "bücher.example"}, {"attempt": 1.5}, "id-1"),),
     missing_since=WHEN - timedelta(days=2),
+    asked={KEY: Asked(WHEN, SyncOutcome.UNKNOWN)},
 )
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,7 +93,7 @@ def in_sqlite(path: Path) -> Store:
     return Store(
         lambda: SqliteLedger(str(path)),
         lambda key, body: execute("UPDATE attempts SET body = ? WHERE gateway = ?", body, key),
-        lambda body: execute("UPDATE report SET body = ?", body),
+        lambda body: execute("UPDATE reports SET body = ?", body),
     )
 
 
@@ -336,15 +339,67 @@ def test_of_many_that_update_one_wins(open_ledger: Open) -> None:
     assert results[19] == read(open_ledger()).claim_id
 
 
+def test_the_reports_of_shards_stand_beside_each_other(open_ledger: Open) -> None:
+    """Each replaces its own; whoever asks gets all, and when each was made."""
+    first, second = Shard(1, 4), Shard(2, 4)
+    reports = {shard: {"as_of": WHEN.isoformat(), "shard": shard.number} for shard in (first, second)}
+    later = {"as_of": (WHEN + timedelta(minutes=5)).isoformat(), "shard": 1}
+
+    async def work() -> tuple[object, ...]:
+        ledger = open_ledger()
+        for shard, report in reports.items():
+            await ledger.save_report(report, shard)
+        await ledger.save_report(later, first)
+        times = [await ledger.looked_at(shard) for shard in (first, second, Shard(3, 4), Shard(1, 8))]
+        return await ledger.last_reports(), times
+
+    expected = ([later, reports[second]], [WHEN + timedelta(minutes=5), WHEN, None, None])
+
+    assert expected == asyncio.run(work())
+
+
+def test_the_reports_of_another_number_of_shards_are_forgotten_after_an_hour(open_ledger: Open) -> None:
+    """Until then they may be the only whole set."""
+
+    async def work(minutes: int) -> int:
+        ledger = open_ledger()
+        for shard in (None, Shard(1, 2), Shard(2, 2)):
+            await ledger.save_report({"as_of": WHEN.isoformat()}, shard)
+        await ledger.save_report({"as_of": (WHEN + timedelta(minutes=minutes)).isoformat()}, Shard(1, 4))
+        return len(await ledger.last_reports())
+
+    assert [4, 1] == [asyncio.run(work(minutes)) for minutes in (59, 61)]
+
+
+def test_known_rows_can_be_those_of_a_shard(open_ledger: Open) -> None:
+    """All shards together have every row, each row is in one."""
+    keys = [f"{KEY}-{n}" for n in range(40)]
+
+    async def work() -> tuple[list[frozenset[str]], frozenset[str], int]:
+        ledger = open_ledger()
+        for key in keys:
+            await ledger.write(LedgerRow(key))
+        shards = [Shard(number, 8) for number in range(1, 9)]
+        rows = await ledger.read(key for key in keys if shards[2].holds(key))
+        found = [await ledger.known(shard) for shard in shards]
+        return found, await ledger.known(), len([row for row in rows.values() if row.etag])
+
+    of_shards, everything, read = asyncio.run(work())
+
+    assert set(keys) == everything == frozenset().union(*of_shards)
+    assert len(keys) == sum(map(len, of_shards))
+    assert len(of_shards[2]) == read
+
+
 def test_the_last_report_is_kept(open_ledger: Open) -> None:
     """Whichever worker is asked for the status has the report of whichever made the last one."""
     report: Mapping[str, object] = {"ok": True, "verdicts": [{"hostname": "bücher.contoso.com", "n": 1.5}]}
-    assert None is asyncio.run(open_ledger().last_report())
+    assert [] == asyncio.run(open_ledger().last_reports())
 
     asyncio.run(open_ledger().save_report({"ok": False}))
     asyncio.run(open_ledger().save_report(report))
 
-    assert report == asyncio.run(open_ledger().last_report())
+    assert [report] == asyncio.run(open_ledger().last_reports())
 
 
 def test_the_newest_runs_by_hand_are_kept(open_ledger: Open) -> None:
@@ -362,7 +417,7 @@ def test_the_newest_runs_by_hand_are_kept(open_ledger: Open) -> None:
 
     assert [None, None, 2, OPERATIONS_KEPT + 1, None, None, None] == [one and one["number"] for one in kept]
     assert frozenset() == asyncio.run(open_ledger().known())
-    assert {"ok": True} == asyncio.run(open_ledger().last_report())
+    assert [{"ok": True}] == asyncio.run(open_ledger().last_reports())
 
 
 def test_a_run_that_is_kept_again_is_the_newest(open_ledger: Open) -> None:
@@ -526,7 +581,7 @@ def test_a_report_that_makes_no_sense_makes_the_ledger_unavailable(store: Store,
     store.spoil_report(body)
 
     with pytest.raises(LedgerUnavailableError):
-        asyncio.run(store.open().last_report())
+        asyncio.run(store.open().last_reports())
 
 
 # What is particular to SQLite.
@@ -574,7 +629,7 @@ def every_call(ledger: Ledger) -> list[object]:
         attempt(lambda: asyncio.run(ledger.write(FULL))),
         attempt(lambda: asyncio.run(ledger.write(replace(FULL, etag="1")))),
         attempt(lambda: asyncio.run(ledger.save_report({}))),
-        attempt(lambda: asyncio.run(ledger.last_report())),
+        attempt(lambda: asyncio.run(ledger.last_reports())),
         attempt(lambda: asyncio.run(ledger.save_operation("run", {}))),
         attempt(lambda: asyncio.run(ledger.operation("run"))),
     ]
@@ -615,7 +670,7 @@ def another_schema(path: Path) -> Path:
     """A database with tables of the same names and other columns."""
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE attempts (a TEXT)")
-        database.execute("CREATE TABLE report (b TEXT)")
+        database.execute("CREATE TABLE reports (b TEXT)")
         database.execute("CREATE TABLE operations (c TEXT)")
     return path
 

@@ -78,7 +78,7 @@ async def every_call(ledger: TableLedger) -> list[object]:
         ledger.write(LedgerRow(KEY)),
         ledger.write(LedgerRow(KEY, etag="W/\"datetime'2026-03-01T12%3A00%3A00.0000000Z'\"")),
         ledger.save_report({}),
-        ledger.last_report(),
+        ledger.last_reports(),
         ledger.save_operation("run", {}),
         ledger.operation("run"),
     ]

@@ -122,6 +122,7 @@ def test_what_the_template_sets_is_accepted_by_the_app() -> None:
             "ROTATION_LEDGER": f"https://st0123456789abc.table.{found.storage_suffix}/rotation",
             "ROTATION_EVENT_QUEUE": "certificate-events",
             "ROTATION_SIGN_IN": "on",
+            "ROTATION_SHARD_QUEUE": "rotation-shards",
         }
 
         assert {*variables("defaultSettings"), *variables("decidedSettings")} == set(environ)
@@ -161,15 +162,17 @@ def test_no_variable_that_flex_consumption_refuses_is_set() -> None:
 def test_names_in_the_template_are_names_in_the_code() -> None:
     """Proves that function, table, queue and connection meet."""
     functions = re.findall(r'app\.function_name\("(\w+)"\)', text("function_app.py"))
-    queue = re.findall(r"^var queueName = '([^']+)'", MAIN, re.MULTILINE)[0]
+    named = dict(re.findall(r"^var (\w*[qQ]ueueName) = '([^']+)'", MAIN, re.MULTILINE))
+    queue, shards = named["queueName"], named["shardQueueName"]
     environ = {
         "ROTATION_SUBSCRIPTIONS": "11111111-2222-3333-4444-555555555555",
         "ROTATION_EVENT_QUEUE": queue,
+        "ROTATION_SHARD_QUEUE": shards,
     }
     found = settings.load(environ)
 
     assert isinstance(found, settings.Settings)
-    assert queue == found.event_queue
+    assert (queue, shards) == (found.event_queue, found.shard_queue)
     assert f"var tableName = '{settings.DEFAULT_TABLE}'" in MAIN
     (name,) = re.findall(r"/functions/(\w+)", SUBSCRIPTION)
     assert name in functions

@@ -36,6 +36,7 @@ from rotation.model import (
     Report,
     Scope,
     ServedCertificate,
+    Shard,
     SyncAnswer,
     SyncOutcome,
     Trigger,
@@ -361,8 +362,9 @@ class SimGateways:
         self._worker = worker
         self._sim = worker.sim
 
-    async def discover(self) -> Inventory:
+    async def discover(self, shard: Shard | None = None) -> Inventory:
         """What can be listed now; ARM's clock has whole seconds."""
+        assert shard is None
         sim = self._sim
         await self._worker.call(0.4)
         if sim.away("arm") or sim.strikes(Trouble.LIST_AWAY):
@@ -551,8 +553,9 @@ class SimLedger:
         self._worker.done()
         return stored
 
-    async def known(self) -> frozenset[str]:
+    async def known(self, shard: Shard | None = None) -> frozenset[str]:
         """The keys of all rows."""
+        assert shard is None
         await self._reach(Trouble.LEDGER_READ)
         return frozenset(self._sim.rows)
 
@@ -578,10 +581,14 @@ class SimLedger:
         if self._sim.away("ledger") or self._sim.strikes(trouble):
             raise LedgerUnavailableError("away")
 
-    async def save_report(self, report: Mapping[str, object]) -> None:
+    async def save_report(self, report: Mapping[str, object], shard: Shard | None = None) -> None:
         """Not a concern here."""
 
-    async def last_report(self) -> Mapping[str, object] | None:
+    async def last_reports(self) -> Sequence[Mapping[str, object]]:
+        """Not a concern here."""
+        return ()
+
+    async def looked_at(self, shard: Shard) -> datetime | None:  # noqa: ARG002 - nothing is kept
         """Not a concern here."""
         return None
 

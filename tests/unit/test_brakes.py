@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from rotation.brakes import Brakes, first_end, hold_back, open_until
+from rotation.brakes import Brakes, admit, answered, first_end, hold_back, open_until
 from rotation.inventory import comes_before, select
 from rotation.model import (
+    Asked,
     Binding,
     Choice,
     Decision,
@@ -298,3 +299,100 @@ def test_a_certificate_about_to_end_does_not_wait_for_the_window(days: int, expe
     soon = verdict(developer, ends=timedelta(days=days))
 
     assert expected == decide(developer, [soon], LedgerRow(developer.key), build.run()).choice
+
+
+ROW = LedgerRow("/subscriptions/22222222-2222-3333-4444-555555555555")
+
+
+def test_the_row_of_a_subscription_admits_no_more_than_the_cap_and_forgets_what_is_old() -> None:
+    """Proves the count that all workers share, one after the other."""
+    row, brakes = ROW, Brakes(most_syncs=2)
+    for number in range(2):
+        admitted = admit(row, gateway(number), NOW, brakes)
+        assert isinstance(admitted, LedgerRow)
+        row = admitted
+    third = admit(row, gateway(2), NOW + minutes(4), brakes)
+    again = admit(row, gateway(1), NOW + minutes(4), brakes)
+    later = admit(row, gateway(2), NOW + minutes(5), brakes)
+
+    assert isinstance(third, Decision)
+    assert Choice.CAPPED is third.choice
+    assert isinstance(again, LedgerRow)
+    assert isinstance(later, LedgerRow)
+    assert 3 == len(later.asked)
+
+
+def test_the_row_of_a_subscription_stays_small() -> None:
+    """Proves that only what a brake needs is kept: a window of syncs, and the last for the breaker."""
+    row = ROW
+    for number in range(300):
+        admitted = admit(row, gateway(number), NOW + minutes(number), Brakes(most_syncs=200))
+        assert isinstance(admitted, LedgerRow)
+        row = admitted
+
+    assert 6 == len(row.asked)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kept"),
+    [
+        (SyncOutcome.ACCEPTED, SyncOutcome.ASKED),
+        (SyncOutcome.UNKNOWN, SyncOutcome.UNKNOWN),
+        (SyncOutcome.BUSY, None),
+        (SyncOutcome.THROTTLED, None),
+    ],
+)
+def test_an_answer_is_noted_where_it_says_something(outcome: SyncOutcome, kept: SyncOutcome | None) -> None:
+    """Proves that a refusal does not count, and that the common answer costs no further write."""
+    row = admit(ROW, gateway(1), NOW, Brakes())
+    assert isinstance(row, LedgerRow)
+    found = answered(row, gateway(1), outcome).asked.get(gateway(1).key)
+
+    assert kept == (found and found.outcome)
+
+
+def test_the_row_of_a_subscription_opens_the_breaker() -> None:
+    """Proves that five gateways of other workers are enough."""
+    row = ROW
+    for number in range(5):
+        admitted = admit(row, gateway(number), NOW + number * timedelta(seconds=1), Brakes())
+        assert isinstance(admitted, LedgerRow)
+        row = answered(admitted, gateway(number), SyncOutcome.UNKNOWN)
+    sixth = admit(row, gateway(6), NOW + minutes(1), Brakes())
+
+    assert isinstance(sixth, Decision)
+    assert Choice.BREAKER_OPEN is sixth.choice
+    assert isinstance(admit(row, gateway(6), NOW + minutes(31), Brakes()), LedgerRow)
+    assert {"apim-7": Choice.BREAKER_OPEN} == held([verdict(gateway(7))], {row.gateway_key: row})
+
+
+def test_syncs_that_other_workers_have_asked_for_count_once() -> None:
+    """Proves that the gateway's own row and that of its subscription are one sync."""
+    rows = asked(1, minutes(1))
+    (key,) = rows
+    both = {**rows, ROW.gateway_key: replace(ROW, asked={key: Asked(NOW - minutes(1))})}
+    brakes = Brakes(most_syncs=2)
+
+    assert {"apim-7": Choice.SYNC} == held([verdict(gateway(7))], both, brakes)
+    assert {"apim-7": Choice.CAPPED} == held([verdict(gateway(7))], {**both, **asked(2, minutes(1))}, brakes)
+
+
+@pytest.mark.parametrize(
+    ("behind", "expected"),
+    [
+        ((), Choice.SYNC),
+        ((gateway(1),), Choice.WAITS_FOR_RING),
+        ((gateway(1, certificate="another"),), Choice.SYNC),
+        ((gateway(1, ring=2),), Choice.SYNC),
+        (None, Choice.WAITS_FOR_RING),
+    ],
+)
+def test_a_later_ring_waits_for_what_another_worker_looks_at(
+    behind: tuple[Gateway, ...] | None, expected: Choice
+) -> None:
+    """Proves that not to see the earlier ring is to wait for it, and that force and urgency do not."""
+    brakes = Brakes(behind=behind)
+
+    assert {"apim-5": expected} == held([verdict(gateway(5, ring=1))], brakes=brakes)
+    assert {"apim-5": Choice.SYNC} == held([verdict(gateway(5, ring=1))], brakes=brakes, mode=Mode.FORCE)
+    assert {"apim-5": Choice.SYNC} == held([verdict(gateway(5))], brakes=brakes)

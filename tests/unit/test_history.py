@@ -1,9 +1,9 @@
 """What a pass leaves in a row: last verdicts, rotations t0 to t4, and events still to be told."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -29,6 +29,7 @@ from rotation.model import (
     LedgerRow,
     Reason,
     Rotation,
+    Shard,
     Status,
     Trigger,
     Verdict,
@@ -407,32 +408,32 @@ def test_a_hostname_of_another_certificate_does_not_hold_the_proof_back() -> Non
 
 
 def test_a_settled_binding_is_sampled_but_for_its_slot() -> None:
-    """Proves that within an hour of passes each settled gateway is proven in full exactly once."""
+    """Proves that within 55 minutes of passes each settled gateway is proven in full exactly once."""
     row = replace(ROW, last=last())
-    full = [not sampled(row, BINDING, build.version(), NOW + minutes(5 * n)) for n in range(12)]
+    full = [not sampled(row, BINDING, build.version(), NOW + minutes(5 * n)) for n in range(11)]
 
     assert 1 == full.count(True)
 
 
-def test_passes_every_five_minutes_prove_every_gateway_in_full_once_an_hour() -> None:
-    """Proves it for many gateways, and for every hour of two days."""
+@pytest.mark.parametrize(("every", "between"), [(5, 55), (10, 110), (15, 165), (60, 660), (1440, 15840)])
+def test_two_proofs_in_full_are_never_further_apart_than_eleven_passes(every: int, between: int) -> None:
+    """Proves it for many gateways and slow timers, across every change of an hour and a day."""
     for number in range(40):
         row = replace(ROW, gateway_key=f"{KEY}-{number}", last=last())
-        passes = (NOW + minutes(5 * n) for n in range(12 * 48))
-        full = Counter(
-            now.replace(minute=0) for now in passes if not sampled(row, BINDING, build.version(), now)
-        )
+        passes = (NOW + minutes(every * n) for n in range(300))
+        full = [now for now in passes if not sampled(row, BINDING, build.version(), now)]
 
-        assert 48 == len(full)
-        assert {1} == set(full.values())
+        assert {minutes(between)} == {later - earlier for earlier, later in pairwise(full)}
 
 
-def test_hourly_passes_prove_in_full_twice_a_day() -> None:
-    """Proves that a slow timer is not always in the same slot."""
-    row = replace(ROW, last=last())
-    full = [not sampled(row, BINDING, build.version(), NOW + n * HOURS) for n in range(24)]
+def test_the_gateways_of_a_shard_are_not_all_proven_in_full_at_once() -> None:
+    """Proves that the slot and the shard do not come from the same byte."""
+    shard = Shard(1, 256)
+    keys = [key for n in range(20_000) if shard.holds(key := f"{KEY}-{n}")]
+    rows = (replace(ROW, gateway_key=key, last=last()) for key in keys)
+    full = [row for row in rows if not sampled(row, BINDING, build.version(), NOW)]
 
-    assert 2 == full.count(True)
+    assert 0 < len(full) < len(keys) / 4
 
 
 def test_what_was_never_stored_is_not_settled() -> None:

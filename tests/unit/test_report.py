@@ -45,6 +45,7 @@ def test_a_report_says_who_asked_for_what_when() -> None:
         "trigger": "hand",
         "mode": "Force",
         "scope": "api.contoso.com",
+        "shard": None,
         "as_of": "2026-03-02T10:00:00+00:00",
         "duration_seconds": 1.235,
         "gateways": 0,

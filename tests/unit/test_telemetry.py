@@ -189,6 +189,7 @@ FIELDS = {
             "drift",
             "syncs",
             "problems",
+            *("shard", "shards"),
             *STATUSES,
             *("arm_reads", "arm_writes", "resource_graph_queries", "key_vault_reads", "handshakes"),
         },
