@@ -297,13 +297,16 @@ def gateway_not_polling(case: _Case) -> Finding | None:
     within, row = case.kind.fetches_within, case.evidence.row
     if not within or not case.old or case.evidence.binding.configured != case.expected.thumbprint:
         return None
-    since = case.evidence.binding.configured_since or case.expected.available_since
-    if row and row.asked_at and row.asked_for(case.expected):
-        since = row.asked_at
+    asked_at = row.asked_at if row and row.asked_for(case.expected) else None
+    since = case.evidence.binding.configured_since or max(
+        filter(None, (case.expected.available_since, asked_at))
+    )
+    last = row.last.get(case.evidence.binding.key) if row else None
+    named = last is not None and last.reason is Reason.GATEWAY_NOT_POLLING
     seen = (
         f"ARM has version {case.expected.version} configured since {since:%Y-%m-%d %H:%M} UTC; {_seen(case)}"
     )
-    if case.now - since <= within:
+    if case.now - since <= within and not named:
         reason = Reason.PARTLY_SERVED if case.new else Reason.SYNC_IN_FLIGHT
         return Finding(Status.SYNCING, reason, f"{seen}. It takes {case.kind.takes}.")
     return Finding(Status.BLOCKED, Reason.GATEWAY_NOT_POLLING, f"{seen}. {case.kind.not_fetching}")

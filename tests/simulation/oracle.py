@@ -20,6 +20,7 @@ from rotation.model import (
     Verdict,
 )
 from sandbox import world as sandbox
+from tests.simulation.hosted import Hosted
 from tests.simulation.sim import EPOCH, Post, Read, Seen, Shown, Simulation, Trouble, Worker, versions
 
 LARGEST_SKEW = timedelta(minutes=20)
@@ -28,6 +29,7 @@ A_DAY = timedelta(hours=24)
 MOST_IN_A_DAY = 5
 DRIFT_AFTER = timedelta(hours=2)
 LONGEST_FLIGHT = timedelta(minutes=45)
+FETCHED_WITHIN = timedelta(minutes=1)
 CHANCE_OF_MISSING = 0.01
 AN_HOUR = timedelta(hours=1)
 A_LONG_TIME = timedelta(hours=10)
@@ -461,6 +463,8 @@ def _blocked(view: _View, verdict: Verdict) -> str | None:
         return None if any(c and c not in own for c in view.connections) else "only own leaves were shown"
     if reason in PLAIN_BLOCKS:
         return None
+    if reason is Reason.GATEWAY_NOT_POLLING:
+        return _not_polling(view)
     if read is None:
         return "Key Vault was not asked"
     grounds = {
@@ -471,6 +475,15 @@ def _blocked(view: _View, verdict: Verdict) -> str | None:
         Reason.NAME_NOT_COVERED: view.hostname.host_name not in read.version.leaf.names,
     }
     return None if grounds.get(reason) else "no ground for it"
+
+
+def _not_polling(view: _View) -> str | None:
+    """A gateway that was given time to fetch what its entity has, and shows something older."""
+    service, read = view.service, view.read
+    if not isinstance(service, Hosted) or read is None or not view.older_shown or view.configured_differs:
+        return "nothing that it could have fetched"
+    had = service.has_had(read.version, view.now + view.skew - FETCHED_WITHIN)
+    return None if had else "its entity has it too shortly"
 
 
 def _unknown(view: _View, verdict: Verdict) -> str | None:
@@ -491,7 +504,8 @@ def _syncing(view: _View, verdict: Verdict) -> str | None:
     grounds = {
         Reason.SERVICE_UPDATING: view.seen.busy[view.key],
         Reason.PARTLY_SERVED: view.newest in view.connections and view.older_shown,
-        Reason.SYNC_IN_FLIGHT: view.asked and view.now - view.asked <= LONGEST_FLIGHT + view.skew,
+        Reason.SYNC_IN_FLIGHT: (view.asked and view.now - view.asked <= LONGEST_FLIGHT + view.skew)
+        or (isinstance(view.service, Hosted) and view.older_shown and not view.configured_differs),
     }
     return None if grounds.get(verdict.reason) else "no ground for it"
 

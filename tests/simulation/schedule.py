@@ -13,10 +13,14 @@ from functools import partial
 
 from rotation.model import CertificateId, Mode, Scope, Trigger
 from sandbox import world as sandbox
+from tests.simulation.hosted import Hosted
 from tests.simulation.oracle import PATIENCE, TICK, Figures, Oracle
 from tests.simulation.sim import EPOCH, Order, Simulation, Trouble
 
 LENGTH = timedelta(hours=48)
+HOSTED = 0.2
+"""The share of certificate entities among what is synced."""
+
 REGIONS = ("West Europe", "East US", "Japan East")
 RATES = (0.02, 0.05, 0.1, 0.2, 0.3)
 WINDOW_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
@@ -100,6 +104,8 @@ class Schedule:
         number = random.choice(DEEDS_IN_A_SCHEDULE) if conditions.deeds is None else conditions.deeds
         for _ in range(number):
             random.choice(DEEDS)(self)
+        if number:
+            _cut_off(self)
 
     def run(self) -> Outcome:
         """All of it."""
@@ -217,7 +223,10 @@ class Schedule:
 
 
 def build(sim: Simulation, services: int) -> None:
-    """Services with one to three hostnames, one to three regions, mostly few units, in one or two vaults."""
+    """Services with one to three hostnames, one to three regions, mostly few units, in one or two vaults.
+
+    Now and then a certificate entity of self-hosted gateways in the place of a service.
+    """
     random, world = sim.random, sim.world
     for name in ("kv-mine", "kv-other"):
         world.add_vault(name)
@@ -225,6 +234,9 @@ def build(sim: Simulation, services: int) -> None:
     shared: list[sandbox.Certificate] = []
     for number in range(services):
         regions = REGIONS[: random.choices((1, 2, 3), (7, 2, 1))[0]]
+        if sim.chance_of_hosting.random() < HOSTED:
+            _host(sim, shared, number, regions)
+            continue
         units = random.choices((1, 2, 3, 4, 10), (25, 45, 15, 12, 3))[0]
         hostnames = []
         for position in range(random.choices((1, 2, 3), (7, 2, 1))[0]):
@@ -248,6 +260,31 @@ def build(sim: Simulation, services: int) -> None:
         service.one_failure_fails_all = random.random() < 0.7
         service.offers_sync = random.random() < 0.97
         service.self_sync_after = random.choice((None, None, None, timedelta(hours=4)))
+
+
+def _host(sim: Simulation, shared: list[sandbox.Certificate], number: int, replicas: Sequence[str]) -> None:
+    """An entity with one or two hostnames, and replicas in the place of regions."""
+    certificate = _certificate(sim, shared, f"c{number}-0", f"h0.s{number}.example")
+    names = [
+        name
+        for name in (f"h0.s{number}.example", f"h1.s{number}.example")
+        if name in certificate.newest.leaf.names
+    ]
+    service = Hosted(
+        sim.world,
+        f"apim-{number}",
+        number=number,
+        regions=dict.fromkeys(replicas, 1),
+        sku="Premium",
+        hostnames=[sandbox.Hostname(name, certificate) for name in names or [f"h0.s{number}.example"]],
+        subscription_id=f"00000000-0000-0000-0000-00000000000{number % 3}",
+        resource_group="rg-apim",
+        virtual_network_type="None",
+        tags={},
+    )
+    service.offers_sync = sim.random.random() < 0.97
+    service.self_sync_after = sim.random.choice((None, None, None, timedelta(hours=4)))
+    sim.world.services.append(service)
 
 
 def _certificate(
@@ -336,6 +373,17 @@ def _take_down(schedule: Schedule) -> None:
     where = f"{service.name} in {region}"
     down, up = partial(service.down.add, region), partial(service.down.discard, region)
     schedule.do_and_undo(f"{where} is down", down, f"{where} is up", up)
+
+
+def _cut_off(schedule: Schedule) -> None:
+    hosted = [service for service in schedule.sim.world.services if isinstance(service, Hosted)]
+    if not hosted:
+        return
+    service = schedule.random.choice(hosted)
+    replica = schedule.random.choice(list(service.regions))
+    where = f"{replica} of {service.name}"
+    cut, back = partial(service.gateway.cut_off, replica), partial(service.gateway.connect, replica)
+    schedule.do_and_undo(f"{where} is cut off", cut, f"{where} is connected", back, surely=0.9)
 
 
 def _answer_instead(schedule: Schedule) -> None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from rotation.gateways import self_hosted
 from rotation.gateways.api_management import from_arm
 from rotation.model import (
     CertificateId,
@@ -46,6 +47,7 @@ from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, Worl
 from rotation.verdict import Limits
 from sandbox import world as sandbox
 from sandbox.certificates import CertificateAuthority, Leaf
+from tests.simulation.hosted import Hosted
 from tests.unit.build import Presented
 
 T = TypeVar("T")
@@ -356,11 +358,12 @@ class Worker:
 
 
 class SimGateways:
-    """Implements `reconcile.Gateways` over the world's services."""
+    """Implements `reconcile.Gateways` over the world's services, or over its certificate entities."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, *, hosted: bool = False) -> None:
         self._worker = worker
         self._sim = worker.sim
+        self._hosted = hosted
 
     async def discover(self, shard: Shard | None = None) -> Inventory:
         """What can be listed now; ARM's clock has whole seconds."""
@@ -372,7 +375,8 @@ class SimGateways:
             return Inventory((), ("nothing could be listed",), None)
         subscriptions = sim.world.subscriptions
         failing = {s for s in subscriptions if sim.strikes(Trouble.LIST_FAILS)}
-        gateways = [sim.as_listed(s) for s in sim.world.services if s.subscription_id not in failing]
+        mine = [s for s in sim.world.services if isinstance(s, Hosted) is self._hosted]
+        gateways = [sim.as_listed(s) for s in mine if s.subscription_id not in failing]
         for gateway in gateways:
             self._show(gateway)
         no_date = len(failing) == len(subscriptions) or sim.strikes(Trouble.NO_DATE)
@@ -645,7 +649,10 @@ def ports(worker: Worker) -> World:
     """What the path needs of the outside, for one worker."""
     sim = worker.sim
     return World(
-        kinds={GatewayKind.API_MANAGEMENT: SimGateways(worker)},
+        kinds={
+            GatewayKind.API_MANAGEMENT: SimGateways(worker),
+            GatewayKind.SELF_HOSTED: SimGateways(worker, hosted=True),
+        },
         certificates=SimVaults(worker),
         ledger=SimLedger(worker),
         probe=SimProbe(worker),
@@ -664,6 +671,7 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311 - made-up weather, no secret
+        self.chance_of_hosting = random.Random(~seed)  # noqa: S311 - a seed without entities stays what it was
         self.clock = VirtualClock()
         self.loop = VirtualLoop(self.clock)
         self.world = sandbox.World(self.clock, LeanAuthority())
@@ -869,7 +877,8 @@ class Simulation:
             count = max(1, service.regions[region]) if hostname_type(service, hostname) == "Proxy" else 1
             units = tuple(service.served(hostname, region, n, now).thumbprint for n in range(count))
             lags = [service.lag.get(region, timedelta()) + n * service.unit_lag for n in range(count)]
-            self._units[key] = (_next_change(service, lags, now), units)
+            polled = service.next_change(now) if isinstance(service, Hosted) else None
+            self._units[key] = (polled or _next_change(service, lags, now), units)
         return units
 
     def describe(self, service: sandbox.Service) -> Gateway:
@@ -883,6 +892,8 @@ class Simulation:
             if key not in self._gateways:
                 self._gateways[key] = from_arm(_body(service, state, configured), SUFFIX, ALLOWED_VAULTS)
             gateway = self._gateways[key]
+            if isinstance(service, Hosted):
+                gateway = as_entity(service, gateway, now)
             self._described[service.number] = (_next_change(service, [timedelta()], now), gateway)
         return gateway
 
@@ -940,6 +951,20 @@ class Simulation:
                 issuer="CN=Sandbox",
             )
         return self._versions[key]
+
+
+def as_entity(service: Hosted, gateway: Gateway, now: datetime) -> Gateway:
+    """What `rotation.gateways.self_hosted` makes of an entity."""
+    since = service.last_read(now)
+    return replace(
+        gateway,
+        kind=self_hosted.KIND,
+        vault_error=service.vault_error(now),
+        bindings=tuple(
+            replace(binding, configured_since=since) if binding.reference else binding
+            for binding in gateway.bindings
+        ),
+    )
 
 
 def _next_change(service: sandbox.Service, lags: Sequence[timedelta], now: datetime) -> datetime:

@@ -50,6 +50,13 @@ IN_SYNC_IF = "if not endpoints or any(met[e] < e.connections for e in endpoints)
 
 BY_THE_SOAK = (
     Planted(
+        what="a managed gateway is taken for one that fetches by itself",
+        path="rotation/gateways/api_management.py",
+        right='down_in_tiers=frozenset({"Developer"}),',
+        wrong='down_in_tiers=frozenset({"Developer"}), fetches_within=timedelta(minutes=1),',
+        told_by="other_unfounded",
+    ),
+    Planted(
         what="the attempt is recorded after the POST",
         path="rotation/reconcile.py",
         right="stored = await world.ledger.write(intent)",
@@ -122,6 +129,21 @@ BY_THE_SOAK = (
 )
 
 BY_A_TEST = (
+    Planted(
+        what="a gateway that has had no time to poll is called one that does not",
+        path="rotation/verdict.py",
+        right="if case.now - since <= within and not named:",
+        wrong="if case.new and not named:",
+        told_by="tests/unit/test_kinds.py::"
+        "test_a_gateway_that_fetches_by_itself_is_waited_for_and_then_named",
+    ),
+    Planted(
+        what="an entity has the words of its service's tier",
+        path="rotation/plan.py",
+        right="if case.gateway.tier not in case.gateway.kind.down_in_tiers or open_now:",
+        wrong='if case.gateway.tier != "Developer" or open_now:',
+        told_by="tests/unit/test_kinds.py::test_only_a_kind_that_goes_down_waits_for_a_window",
+    ),
     Planted(
         what="an event is trusted: what it announces is synced without a look",
         path="function_app.py",

@@ -7,7 +7,7 @@ import pytest
 
 from rotation.cli.inventory import pinned
 from rotation.gateways import api_management, application_gateway, self_hosted
-from rotation.model import Binding, Choice, Evidence, Gateway, Kind, LedgerRow, Reason, Status
+from rotation.model import Binding, Choice, Evidence, Gateway, Kind, LastVerdict, LedgerRow, Reason, Status
 from rotation.plan import decide
 from rotation.verdict import Limits, judge
 from tests.unit import build
@@ -32,6 +32,14 @@ def asked(ago: timedelta) -> LedgerRow:
     return build.row(asked=-ago, due=minutes(30) - ago)
 
 
+NAMED = replace(
+    build.row(attempts=0),
+    last={
+        since(None).key: LastVerdict(
+            Status.BLOCKED, Reason.GATEWAY_NOT_POLLING, drift=False, since=NOW, version="v2"
+        )
+    },
+)
 FOLLOWS: dict[str, tuple[Evidence, tuple[Status, Reason]]] = {
     "a poll or two are waited for": (
         evidence(served(OLD), at=hosted(since(60))),
@@ -57,13 +65,17 @@ FOLLOWS: dict[str, tuple[Evidence, tuple[Status, Reason]]] = {
         ),
         (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
     ),
-    "our own refresh counts from when it was asked for": (
+    "what the entity says of itself counts before what we asked for": (
         evidence(served(OLD), row=asked(minutes(3)), at=hosted(since(5))),
-        (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
-    ),
-    "also while it is young": (
-        evidence(served(OLD), row=asked(minutes(1)), at=hosted(since(600))),
         (Status.SYNCING, Reason.SYNC_IN_FLIGHT),
+    ),
+    "where it says nothing our own refresh counts": (
+        evidence(served(OLD), row=asked(minutes(1)), at=hosted(since(None))),
+        (Status.SYNCING, Reason.SYNC_IN_FLIGHT),
+    ),
+    "what was named once is not excused by another read of the entity": (
+        evidence(served(OLD), row=NAMED, at=hosted(since(5))),
+        (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
     ),
     "where ARM names no time the version's own counts": (
         evidence(served(OLD), at=hosted(since(None))),
