@@ -259,6 +259,16 @@ def test_the_pictures_are_those_that_the_script_draws() -> None:
     ]
 
 
+def test_getting_started_takes_the_minutes_that_its_steps_take() -> None:
+    """Fifteen together, of which the deployment takes what its own page says."""
+    page, deploy = text("docs/getting-started.md"), text("docs/deploy.md")
+    steps = [int(n) for n in re.findall(r"^## \d\. .*\((\d+) minutes?", page, re.MULTILINE)]
+    observe = [int(n) for n in re.findall(r"^\*\*[123]\. .*\*\* \((\d+) min\)", deploy, re.MULTILINE)]
+
+    assert 15 == sum(steps)
+    assert steps[2] == sum(observe)
+
+
 def test_the_picture_of_a_rotation_says_what_the_documents_say() -> None:
     """Events in seconds, a look every five minutes, 15 to 45 minutes at API Management."""
     draw = runpy.run_path(str(PROJECT / "docs/images/draw.py"))
