@@ -117,7 +117,10 @@ def runs_what_is_watched(command: str, shell: Shell) -> None:
 
 
 def is_known(command: str, _: Shell) -> None:
-    """Program, command and options are ones that exist."""
+    """Program, command and options are ones that exist.
+
+    A command that is new in the documents is added to tests/data/options.json, from what its --help names.
+    """
     used = list(uses(command))
     assert used
     for program, words, options in used:
