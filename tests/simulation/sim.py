@@ -153,18 +153,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
         self._clock = clock
-        self._steps: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._steps: deque[_Step] = deque()
         self._timers: list[asyncio.TimerHandle] = []
         self._told_at, self._told = EPOCH, 0.0
 
-    def call_soon(  # type: ignore[override] # nobody here cancels what is to be run at once
+    def call_soon(  # type: ignore[override] # asyncio does nothing with it but cancel it
         self,
         callback: Callable[..., object],
         *args: object,
         context: Context | None = None,  # noqa: ARG002
-    ) -> None:
+    ) -> "_Step":
         """Run it after what is ready already; all share one context."""
-        self._steps.append((callback, args))
+        step = _Step(callback, args)
+        self._steps.append(step)
+        return step
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
@@ -200,8 +202,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             while steps or not all(task.done() for task in tasks):
                 if timers:
                     self._fire()
-                callback, args = steps.popleft()
-                callback(*args)
+                step = steps.popleft()
+                step.callback(*step.args)
         finally:
             timers.clear()
             _set_running_loop(None)
@@ -218,7 +220,25 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._clock.reach(EPOCH + timedelta(seconds=timers[0].when()))
         now = self.time()
         while timers and timers[0].when() <= now:
-            steps.append((_unless_cancelled, (heapq.heappop(timers),)))
+            steps.append(_Step(_unless_cancelled, (heapq.heappop(timers),)))
+
+
+class _Step:
+    """Something to be run at once, unless it is cancelled before its turn."""
+
+    __slots__ = ("args", "callback")
+
+    def __init__(self, callback: Callable[..., object], args: tuple[object, ...]) -> None:
+        self.callback = callback
+        self.args = args
+
+    def cancel(self) -> None:
+        """Nothing happens in its turn."""
+        self.callback, self.args = _nothing, ()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _unless_cancelled(timer: asyncio.TimerHandle) -> None:

@@ -5,6 +5,7 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import closing
 from contextvars import Context
 from dataclasses import asdict
 from datetime import timedelta
@@ -95,3 +96,23 @@ def test_a_schedule_ends_the_same_on_asyncios_own_machinery() -> None:
         races += "two workers at once" in "".join(actual.story)
     assert deaths
     assert races
+
+
+def test_a_timeout_that_is_over_when_it_begins_ends_with_what_it_was_for() -> None:
+    """A pass may reach a call too late: the call is made, and what was to end it is cancelled."""
+    clock = VirtualClock()
+    loop = VirtualLoop(clock)
+
+    async def call() -> Any:  # noqa: ANN401 - stands for a report
+        return "done"
+
+    async def late() -> Any:  # noqa: ANN401
+        async with asyncio.timeout_at(loop.time() - 1):
+            found = await call()
+        await asyncio.sleep(0)
+        return found
+
+    with closing(loop):
+        ended: list[Any] = [*loop.drive([late()])]
+
+    assert ["done"] == ended
