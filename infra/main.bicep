@@ -363,6 +363,7 @@ var selfHostedGatewayActions = contains(kinds, 'selfhostedgateway') ? [
 ] : []
 var applicationGatewayActions = contains(kinds, 'applicationgateway') ? [
   'Microsoft.Resources/tags/write'
+  'Microsoft.Network/applicationGateways/backendhealth/action'
 ] : []
 
 module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewayResourceGroups, gatewayResourceGroups): {

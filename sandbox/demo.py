@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sandbox.stage import Stage
+from sandbox.application_gateway import ApplicationGateway, Backend
+from sandbox.certificates import CertificateAuthority
+from sandbox.stage import Stage, read_leaf
 from sandbox.world import CustomEvent, Hostname, Service, World
 
 GATEWAY, PORTAL, EDGE = "api.contoso.com", "developer.contoso.com", "edge.contoso.net"
+SHOP = "shop.contoso.org"
 REPLICAS = ("edge-berlin-1.contoso.net", "edge-berlin-2.contoso.net")
 KINDS = {
-    "ROTATION_KINDS": "SelfHostedGateway",
+    "ROTATION_KINDS": "SelfHostedGateway,ApplicationGateway",
     "ROTATION_SELF_HOSTED": ",".join(f"edge-berlin={address}" for address in REPLICAS),
 }
 MANAGEMENT_BY_ITSELF = "1-2 days"
@@ -63,10 +66,12 @@ class Teller:
         return f"\033[{code}m{text}\033[0m" if self._colour else text
 
 
-def contoso() -> Service:
+def contoso(private: CertificateAuthority | None = None) -> Service:
     """A service of two regions and three scale units, with one wildcard certificate from Key Vault.
 
-    Beside it a self-hosted gateway of two replicas, with a certificate of its own.
+    Beside it a self-hosted gateway of two replicas, with a certificate of its own, and in front of it an
+    Application Gateway with another one, which trusts the private authority that has issued the first, where
+    one has.
 
     Its clock begins half-way between two timers, so that none comes by itself within the next two minutes.
     """
@@ -74,7 +79,7 @@ def contoso() -> Service:
     past_five_minutes = timedelta(seconds=world.clock.now().timestamp() % 300)
     world.clock.advance(timedelta(minutes=7, seconds=45) - past_five_minutes)
     vault = world.add_vault("kv-contoso")
-    certificate = vault.add_certificate("contoso-com", ["*.contoso.com"])
+    certificate = vault.add_certificate("contoso-com", ["*.contoso.com"], issuer=private)
     service = world.add_service(
         "apim-contoso",
         regions={"West Europe": 2, "North Europe": 1},
@@ -88,6 +93,9 @@ def contoso() -> Service:
     service.lag = {"North Europe": timedelta(minutes=9)}
     entity = service.add_entity("edge", vault.add_certificate("edge-contoso-net", [EDGE]))
     service.add_self_hosted("edge-berlin", {EDGE: entity}, REPLICAS)
+    shop = Hostname(SHOP, certificate=vault.add_certificate("shop-contoso-org", [SHOP]))
+    backend = Backend(service, service.builtin_host, GATEWAY, (private.pem,) if private else ())
+    ApplicationGateway(world, "agw-contoso", hostnames=[shop], backends=[backend])
     return service
 
 
@@ -97,7 +105,8 @@ class Demo:
     def __init__(self, tell: Teller, settings: Mapping[str, str]) -> None:
         self.tell = tell
         self.settings = {**KINDS, **settings}
-        self.service = contoso()
+        self.private = CertificateAuthority("Contoso Private 1", direct=True)
+        self.service = contoso(self.private)
         self.world = self.service.world
         self.certificate = self.world.vaults["kv-contoso"].certificates["contoso-com"]
 
@@ -111,6 +120,8 @@ class Demo:
             self.drift()
             self.by_hand()
             self.self_hosted()
+            self.application_gateway()
+            self.in_front()
 
     def before(self) -> None:
         """What is so at the start."""
@@ -129,7 +140,7 @@ class Demo:
         """A renewal, from event to proof."""
         self.tell.step("Key Vault renews the certificate, and Event Grid delivers the event")
         old, created = self.certificate.newest.thumbprint, self.world.clock.now()
-        new = self.certificate.renew().thumbprint
+        new = self.certificate.renew(issuer=self.private).thumbprint
         self.tell.line(f"new version of {self.certificate.name}: {short(old)} -> {short(new)}")
         self.stage.settle()
         delivery = self.stage.azure.event_grid.deliveries[-1]
@@ -167,7 +178,7 @@ class Demo:
         self.tell.step("Drift: a renewal whose event never comes")
         self.stage.azure.event_grid.drop_next()
         created = self.world.clock.now()
-        new = self.certificate.renew().thumbprint
+        new = self.certificate.renew(issuer=self.private).thumbprint
         self.stage.settle()
         self.tell.true(
             "Event Grid delivered nothing", observed=len(self.stage.azure.event_grid.deliveries) == 1
@@ -228,6 +239,44 @@ class Demo:
         gateway.connect()
         self.until("IN_SYNC", "Served", 5, EDGE)
         self.tell.true("both replicas serve the new one", observed=self.replicas() == [new, new])
+
+    def application_gateway(self) -> None:
+        """The same path for an Application Gateway's own listener."""
+        (gateway,) = self.world.application_gateways
+        certificate = gateway.hostnames[0].certificate
+        assert certificate
+        self.tell.step(
+            "An Application Gateway: it looks every 4 hours, or when it is changed, so a tag is set"
+        )
+        new = certificate.renew().thumbprint
+        self.stage.settle()
+        answer = self.world.custom_events("SyncAnswered")[-1].properties
+        self.tell.true(
+            f"the tag rotation-asked is set: {answer['outcome']}, {answer['detail']}",
+            observed="rotation-asked" in gateway.tags and answer["gateway_kind"] == "ApplicationGateway",
+        )
+        self.until("IN_SYNC", "Served", 5, SHOP)
+        port = self.stage.azure.addresses[gateway.address, gateway.port]
+        served = {read_leaf(port, SHOP) for _ in range(2)}
+        self.tell.true("both instances serve the new one", observed=served == {new})
+
+    def in_front(self) -> None:
+        """The renewal that would have been an outage."""
+        (gateway,) = self.world.application_gateways
+        self.tell.step("It also stands in front of API Management, and trusts the root of that certificate")
+        other = CertificateAuthority("Contoso Private 2", direct=True)
+        (backend,) = gateway.backends
+        syncs = len(self.service.syncs)
+        self.certificate.renew(issuer=other)
+        self.stage.settle()
+        self.until("BLOCKED", "FrontDistrusts", 5)
+        self.tell.true("nothing was synced, and nobody got 502", observed=len(self.service.syncs) == syncs)
+        gateway.backends = (Backend(backend.service, backend.target, GATEWAY, (self.private.pem, other.pem)),)
+        self.stage.pass_time(5)
+        self.tell.true(
+            "with the new root added to its backend settings, the timer asks for the sync",
+            observed=len(self.service.syncs) == syncs + 1,
+        )
 
     def replicas(self) -> list[str]:
         """What a plain TLS client meets at each replica."""

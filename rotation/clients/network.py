@@ -111,7 +111,9 @@ class Network:
                 answer = await self._client.send_request(request, retry_total=0)
                 while answer.status_code == 202:
                     wait = retry_after(answer.headers)
-                    await asyncio.sleep(min(wait.total_seconds() if wait else POLL_SECONDS, POLL_SECONDS))
+                    await asyncio.sleep(
+                        POLL_SECONDS if wait is None else min(wait.total_seconds(), POLL_SECONDS)
+                    )
                     where = urljoin(self._url, answer.headers.get("Location") or "")
                     answer = await self._client.send_request(HttpRequest("GET", where))
                 return _body(answer)

@@ -69,6 +69,9 @@ KIND = Kind(
     ),
 )
 
+HEALTH_ACTION = "Microsoft.Network/applicationGateways/backendhealth/action"
+"""The right to ask for backend health, without which it is not known."""
+
 TAG_ASKED = "rotation-asked"
 """Set to the time at which a sync was asked for: another value each time, because a change makes it look."""
 
@@ -175,7 +178,8 @@ class ApplicationGateways:
 
     async def sync(self, gateway: Gateway) -> SyncAnswer:
         """Set the tag that makes it look; returns as soon as ARM has answered."""
-        return await self._network.set_tag(gateway.id, TAG_ASKED, f"{self._now():%Y-%m-%dT%H:%M:%SZ}")
+        at = gateway.as_of or self._now()
+        return await self._network.set_tag(gateway.id, TAG_ASKED, f"{at:%Y-%m-%dT%H:%M:%SZ}")
 
     async def operation_error(self, operation_url: str) -> str | None:
         """Nothing: a tag is set when ARM has answered, and the gateway's look is no operation."""

@@ -388,10 +388,14 @@ def test_the_language_stays_within_what_the_checks_can_read() -> None:
         ), name
 
 
-def test_every_kind_of_gateway_gets_the_one_right_that_it_needs() -> None:
+def test_every_kind_of_gateway_gets_the_rights_that_it_needs() -> None:
     """Proves that turning a kind on in the settings is enough, and that no right is given for nothing."""
-    given = dict(re.findall(r"contains\(kinds, '(\w+)'\) \? \[\n\s+'([^']+)'\n\]", MAIN))
-    needed = {kind.name.lower(): kind.action for kind in (self_hosted.KIND, application_gateway.KIND)}
+    lists = dict(re.findall(r"contains\(kinds, '(\w+)'\) \? \[\n([^\]]+)\]", MAIN))
+    given = {kind: re.findall(r"'([^']+)'", actions) for kind, actions in lists.items()}
+    needed = {
+        "selfhostedgateway": [self_hosted.KIND.action],
+        "applicationgateway": [application_gateway.KIND.action, application_gateway.HEALTH_ACTION],
+    }
 
     assert needed == given
     assert {kind.lower() for kind in GatewayKind} == {"apimanagement", *given}
