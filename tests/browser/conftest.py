@@ -1,12 +1,11 @@
 """A real browser in front of the real app on its host; skipped where either is missing."""
 
-import json
+import asyncio
 import os
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from rotation.clients.sqlite_ledger import SqliteLedger
 from sandbox.stage import Stage
 from sandbox.world import World
 from tests.browser.views import Json
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 TEN_SECONDS = 10_000
+WITHIN = 15_000
+"""Milliseconds to wait for what a test expects; far more than it takes, because machines are shared."""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,7 @@ def browser() -> Iterator["Browser"]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM:
         pytest.skip("there is no chromium: apt-get install chromium, or set CHROMIUM to its path")
+    playwright.expect.set_options(timeout=WITHIN)
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -53,7 +56,7 @@ class Visitor:
         Its clock is the test's: `look_again` lets ten seconds pass without waiting for them.
         """
         context = self.browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(WITHIN)
         page = context.new_page()
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
@@ -92,9 +95,10 @@ class Show:
     ledger: Path
 
     def put(self, data: Json) -> None:
-        """Make this the last report, as a run of the timer would."""
-        with closing(sqlite3.connect(self.ledger)) as database, database:
-            database.execute("INSERT OR REPLACE INTO report VALUES (1, ?)", (json.dumps(data["report"]),))
+        """Make this the last report, as a run of the timer would; in a thread, as playwright has a loop."""
+        save = SqliteLedger(str(self.ledger)).save_report(data["report"])
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, save).result()
 
     def play(self, scene: Callable[[datetime], Json]) -> None:
         """The same with a scene, set now."""
@@ -111,7 +115,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
 
 
 def expect(locator: "Locator") -> Any:  # noqa: ANN401 - playwright does not export its class
-    """What playwright waits for, five seconds at most; imported where there is a browser."""
+    """What playwright waits for; imported where there is a browser."""
     from playwright.sync_api import expect as expectation
 
     return expectation(locator)
