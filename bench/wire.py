@@ -55,8 +55,10 @@ class Distance:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.call(self._hang_up())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
 
     def call(self, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the work gives
         """Run something on the relays' loop."""
@@ -80,6 +82,12 @@ class Distance:
         listening = self.call(asyncio.start_server(accept, "127.0.0.1", 0))
         number: int = listening.sockets[0].getsockname()[1]
         return number
+
+    async def _hang_up(self) -> None:
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in connections:
+            each.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
     async def _pump(
         self,
