@@ -5,10 +5,8 @@ has proven its key, so a second handshake without verification follows: a leaf c
 TLS 1.2 the handshake is left as soon as the server's flight is complete and its key proven, so that a gateway
 which then demands a client certificate is read all the same.
 
-A call works on two threads of its own, each with a selector, non-blocking sockets, and OpenSSL fed from
-memory, which lets the other thread go on while it calculates. Every address belongs to one of them.
-
-An address that has not answered yet gets four connections. Where four in a row were not answered, and nothing
+A call works on a thread of its own: one selector, non-blocking sockets, and OpenSSL fed from memory. An
+address that has not answered yet gets four connections. Where four in a row were not answered, and nothing
 else there was meanwhile, the rest of its queue is not dialled: whether a place answers belongs to the
 address, only the certificate belongs to the name.
 """
@@ -21,7 +19,7 @@ import socket
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -48,8 +46,7 @@ READY_AT_ONCE = 64
 """More sockets would only wait for the processor, and their servers for us."""
 
 NAMES_AT_ONCE = 32
-LOOPS_AT_ONCE = 64
-LOOPS_OF_A_CALL = 2
+CALLS_AT_ONCE = 64
 LARGEST_FLIGHT = 256 * 1024
 
 _NAME = re.compile(
@@ -80,7 +77,7 @@ class TlsProbe:
         self._sockets = _Sockets()
         # The loop's own pool has six threads on two cores: many slow names would time out just by queueing.
         self._resolver = ThreadPoolExecutor(NAMES_AT_ONCE, "resolve")
-        self._threads = ThreadPoolExecutor(LOOPS_AT_ONCE, "probe")
+        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, "probe")
 
     async def __call__(
         self, endpoints: Sequence[Endpoint], *, within: timedelta | None = None
@@ -90,41 +87,24 @@ class TlsProbe:
         Failures are values; what has no result `within` this time is out of time.
         """
         ends = time.monotonic() + within.total_seconds() if within is not None else math.inf
-        jobs = [_Job.of(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)]
-        loops = [
-            _Loop(
-                jobs=part,
-                verified=self._context,
-                unverified=self._unverified,
-                connect_to=self._connect_to,
-                timeout=self._timeout,
-                ends=ends,
-                sockets=self._sockets,
-                resolver=self._resolver,
-            )
-            for part in self._parts(jobs)
-        ]
-        running = asyncio.get_running_loop()
-        work = [running.run_in_executor(self._threads, loop.run) for loop in loops]
+        call = _Call(
+            jobs=[_Job.of(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)],
+            verified=self._context,
+            unverified=self._unverified,
+            connect_to=self._connect_to,
+            timeout=self._timeout,
+            ends=ends,
+            sockets=self._sockets,
+            resolver=self._resolver,
+        )
+        work = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
         try:
-            await asyncio.shield(asyncio.gather(*work))
+            await asyncio.shield(work)
         finally:
-            for loop in loops:
-                loop.stop()
-            await asyncio.wait(work)
-            count("handshakes", sum(loop.dialled for loop in loops))
-        return [job.observation for job in jobs]
-
-    def _parts(self, jobs: "Sequence[_Job]") -> "list[list[_Job]]":
-        """The jobs of each loop; those that are dialled at one place stay together."""
-        parts: list[list[_Job]] = [[] for _ in range(LOOPS_OF_A_CALL)]
-        part_of: dict[Address, list[_Job]] = {}
-        for job in jobs:
-            target = self._connect_to.get(job.host, job.host)
-            if target not in part_of:
-                part_of[target] = min(parts, key=len)
-            part_of[target].append(job)
-        return [part for part in parts if part] or [[]]
+            call.stop()
+            await asyncio.wait([work])
+            count("handshakes", call.dialled)
+        return [job.observation for job in call.jobs]
 
 
 class _FaultError(Exception):
@@ -136,40 +116,25 @@ class _FaultError(Exception):
 
 
 class _Sockets:
-    """The sockets of all loops under way: a context for each loop, which gets an even share of them."""
+    """The sockets of all calls under way: a context for each call, which gets an even share of them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._loops = 0
-        self._dialling: Counter[Address] = Counter()
+        self._calls = 0
         self._open: Counter[Address] = Counter()
         self.total = 0
 
     def __enter__(self) -> None:
         with self._lock:
-            self._loops += 1
+            self._calls += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._loops -= 1
-
-    def join(self, address: Address) -> None:
-        """One more loop has jobs there."""
-        with self._lock:
-            self._dialling[address] += 1
-
-    def leave(self, addresses: Iterable[Address]) -> None:
-        """A loop has none there any more."""
-        with self._lock:
-            self._dialling -= Counter(list(addresses))
+            self._calls -= 1
 
     def share(self, limit: int) -> int:
-        """One loop's part of a limit for all."""
-        return max(1, limit // self._loops)
-
-    def share_at(self, address: Address) -> int:
-        """One loop's part of the limit at an address."""
-        return max(1, SOCKETS_PER_ADDRESS // self._dialling[address])
+        """One call's part of a limit."""
+        return max(1, limit // self._calls)
 
     def take(self, address: Address) -> bool:
         """Whether one more may be open there; then it is counted until it is given back."""
@@ -282,7 +247,7 @@ class _Connection:
 
 
 @dataclass(slots=True, eq=False)
-class _Loop:
+class _Call:
     """One pass over its jobs, on the thread that runs it. Seconds are those of the monotonic clock."""
 
     jobs: Sequence[_Job]
@@ -322,7 +287,6 @@ class _Loop:
                         self._dial()
                     ready = [key.data for key, _ in self.selector.select(_GLANCE)]
                     self._expire(ready)
-                    ready = [connection for connection in ready if connection in self.connections]
                     # A hello costs little, and the sooner it leaves, the sooner there is an answer.
                     ready = [each for each in ready if each in self.connections]
                     ready.sort(key=lambda connection: connection.connected)
@@ -332,7 +296,6 @@ class _Loop:
                     lookup.cancel()
                 for connection in list(self.connections):
                     self._close(connection)
-                self.sockets.leave(self.places)
 
     def _start(self) -> None:
         """Refuse impossible names, and look up each host once."""
@@ -377,10 +340,7 @@ class _Loop:
         if host not in self.connect_to and _forbidden(address[0]):
             self._fail(jobs, ProbeFault.FORBIDDEN_ADDRESS, address[0])
             return
-        if address not in self.places:
-            self.places[address] = _Place(address)
-            self.sockets.join(address)
-        place = self.places[address]
+        place = self.places.setdefault(address, _Place(address))
         for job in jobs:
             job.stage = "not dialled"
         place.waiting.extend(jobs)
@@ -424,8 +384,8 @@ class _Loop:
 
     def _most(self, place: _Place) -> int:
         """How many sockets one place may have."""
-        most = self.sockets.share_at(place.address)
-        return min(most, SOCKETS_ON_TRIAL) if place.untried else most
+        most = self.sockets.share(SOCKETS_PER_ADDRESS)
+        return min(most, SOCKETS_ON_TRIAL - place.strikes) if place.untried else most
 
     def _line_up(self, place: _Place) -> None:
         """Let it stand in line if it may have more sockets, or tell those who wait that it is dead."""

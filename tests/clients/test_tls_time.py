@@ -125,7 +125,7 @@ class Slow(ssl.SSLObject):
 
 def test_what_was_answered_is_read_although_this_process_is_late() -> None:
     """Sixty-four steps take more than two seconds here; none of the servers took half of one."""
-    context = farm.client_context()
+    context = ssl.create_default_context(cadata=farm.CA.pem)
     context.sslobject_class = Slow
     with Listener(farm.serving(TRUSTED)) as listener:
         probe = TlsProbe(context, {("gateway.test", 443): listener.place}, timedelta(seconds=1.5))
@@ -137,7 +137,7 @@ def test_what_was_answered_is_read_although_this_process_is_late() -> None:
 
 def test_who_is_ready_all_the_time_is_given_up_all_the_same() -> None:
     """A process that is late by more than the timeout reads what it can, and ends the others in order."""
-    context = farm.client_context()
+    context = ssl.create_default_context(cadata=farm.CA.pem)
     context.sslobject_class = Slow
     with Listener(farm.serving(TRUSTED)) as listener:
         probe = TlsProbe(context, {("gateway.test", 443): listener.place}, timedelta(seconds=0.3))
