@@ -183,7 +183,7 @@ def shrunk(missing: Iterable[str], known: int) -> tuple[str, ...]:
     problem = (
         f"The inventory shrank: {len(gone)} of {known} known gateways are no longer listed ({listed})."
         " If they were not deleted, check the app's role on their resource groups, and"
-        f" ROTATION_SUBSCRIPTIONS; they are forgotten after {FORGET_AFTER.days} days."
+        f" ROTATION_SUBSCRIPTIONS and ROTATION_KINDS; they are forgotten after {FORGET_AFTER.days} days."
     )
     return (problem,)
 

@@ -343,10 +343,10 @@ class SelfHosted:
         vault = mapping(properties.get("keyVault") or {}, "keyVault")
         status = mapping(vault.get("lastStatus") or {}, "lastStatus")
         url = str(vault.get("secretIdentifier") or "") or None
-        failed = bool(status) and str(status.get("code", "")).lower() != "success"
+        failed = _vault_error(body)
         return replace(
             gateway,
-            vault_error=clean(f"{status.get('code')}: {status.get('message')}", 512) if failed else None,
+            vault_error=failed,
             bindings=tuple(
                 replace(
                     binding,
@@ -375,6 +375,14 @@ class SelfHosted:
                     f" certificate entity {clean(key.rpartition('/')[2])}, which does not exist. Give it"
                     " another one."
                 )
+        served = {key for _, _, key in parts.hostnames}
+        for key, body in parts.entities.items():
+            if key not in served and (error := _vault_error(body)):
+                yield (
+                    f"{service.name}: the certificate entity {clean(key.rpartition('/')[2])}, which no"
+                    f" self-hosted gateway serves, could not be read from Key Vault ({error}). Give the"
+                    " service's identity Key Vault Secrets User, and let it through the vault's firewall."
+                )
         for gateway, key in parts.authorities:
             properties = parts.entities.get(key, {}).get("properties")
             ends = _moment(properties.get("expirationDate")) if isinstance(properties, Mapping) else None
@@ -384,6 +392,16 @@ class SelfHosted:
                     f" {clean(key.rpartition('/')[2])}, which ends {ends:%Y-%m-%d}. Upload its successor, and"
                     " take this one away when nothing is issued by it any more."
                 )
+
+
+def _vault_error(body: Mapping[str, Any]) -> str | None:
+    """What an entity says of its last read of Key Vault, if that failed."""
+    properties = body.get("properties")
+    vault = properties.get("keyVault") if isinstance(properties, Mapping) else None
+    status = vault.get("lastStatus") if isinstance(vault, Mapping) else None
+    if not isinstance(status, Mapping) or str(status.get("code", "")).lower() == "success":
+        return None
+    return clean(f"{status.get('code')}: {status.get('message')}", 512)
 
 
 def _service(body: Mapping[str, Any]) -> tuple[_Service, str]:

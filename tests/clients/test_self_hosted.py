@@ -354,6 +354,24 @@ def test_a_hostname_without_its_entity_and_an_authority_that_ends_are_told(
     assert [entity.id] == [gateway.id for gateway in inventory.gateways]
 
 
+@pytest.mark.usefixtures("entity")
+def test_an_entity_that_nobody_serves_and_key_vault_refuses_is_told(
+    azure: Azure, service: Service, certificate: Certificate
+) -> None:
+    """Towards a backend it will fail just the same."""
+    other = certificate.vault.add_certificate("backend", ["client.contoso.com"])
+    refused = service.add_entity("towards-a-backend", other)
+    other.disable()
+    refused.refresh()
+
+    [warning] = discover(azure).warnings
+
+    assert warning.startswith(
+        "apim-prod: the certificate entity towards-a-backend, which no self-hosted gateway"
+    )
+    assert "Failed: Failed to access KeyVault Secret" in warning
+
+
 def fresh(azure: Azure, ours: Gateway) -> Gateway | str:
     """The entity itself, read as before a sync."""
     return with_kind(azure, lambda kind: kind.read(ours))

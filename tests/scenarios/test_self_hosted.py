@@ -96,6 +96,16 @@ def test_a_lost_event_is_made_up_for_by_the_timer_and_by_hand() -> None:
         assert f"the entity has {certificate.newest.thumbprint[:10]}" in decision["message"]
         assert 2 == len(entity.refreshes)
 
+        world.clock.advance(timedelta(minutes=1))
+        stage.tick()
+        forced = stage.resync(gateway=entity.id, force=True).json()["decisions"]
+        assert [("Sync", "accepted")] == [(d["choice"], d["outcome"]) for d in forced]
+        again = stage.resync(gateway=entity.id, force=True).json()["decisions"]
+        assert ["ForceLimited"] == [d["choice"] for d in again]
+        assert 3 == len(entity.refreshes)
+        shown = stage.host.request("GET", "/api/gateways/edge-contoso-com", key="function").json()
+        assert ("SelfHostedGateway", entity.id) == (shown["gateway_kind"], shown["gateway_id"])
+
 
 def test_a_gateway_that_is_cut_off_is_named_as_that_and_not_synced_again() -> None:
     """The entity has the new version, so it is no drift of ours; when it is back it is proven."""
