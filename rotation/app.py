@@ -253,9 +253,15 @@ def build(settings: Settings) -> App:
     health = None
     if GatewayKind.APPLICATION_GATEWAY in settings.kinds:
         from rotation.clients.network import Network
-        from rotation.gateways.application_gateway import ApplicationGateways, Scoped
+        from rotation.gateways.application_gateway import KIND, ApplicationGateways, Scoped
 
-        network = Network(credential, shared, url=settings.arm_url, scope=settings.cloud.arm_scope)
+        network = Network(
+            credential,
+            shared,
+            url=settings.arm_url,
+            scope=settings.cloud.arm_scope,
+            api_version=KIND.api_version,
+        )
         scoped = Scoped(settings.subscriptions, settings.cloud.vault_suffix, settings.vaults)
         application_gateways = ApplicationGateways(network, graph, scoped, now)
         kinds[GatewayKind.APPLICATION_GATEWAY] = application_gateways

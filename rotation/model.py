@@ -90,7 +90,8 @@ class Kind:
     `fetches_within`; `not_fetching` says what to check where it has not.
 
     A gateway that looks into the vault by itself has done so `looks_within` at the latest; `not_looking` says
-    what a person can do where it still serves the old version then.
+    what a person can do where it still serves the old version then. `api_version` is the one to read it with,
+    empty for API Management, whose version is a setting.
     """
 
     name: GatewayKind
@@ -108,6 +109,7 @@ class Kind:
     not_fetching: str = ""
     looks_within: timedelta | None = None
     not_looking: str = ""
+    api_version: str = ""
 
 
 class Status(StrEnum):

@@ -22,6 +22,7 @@ Route = tuple[
 ]
 
 _SUBSCRIPTION = r"/subscriptions/(?P<subscription>[^/]+)"
+_VERSIONS = ("2023-11-01", "2024-01-01", "2024-03-01", "2024-05-01")
 _GATEWAYS = rf"{_SUBSCRIPTION}/providers/Microsoft\.Network/applicationGateways"
 _RESOURCE = rf"{_SUBSCRIPTION}/resourceGroups/[^/]+/providers/Microsoft\.Network"
 _RESULT = rf"{_SUBSCRIPTION}/providers/Microsoft\.Network/locations/[^/]+/operationResults/(?P<gateway>[^/]+)"
@@ -46,12 +47,14 @@ class ArmNetwork:
             ("GET", _RESULT, self._health_result),
         ]
 
-    def _list(self, _: web.Request, path: re.Match[str]) -> web.Response:
+    def _list(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        self._known_version(request)
         now = self._world.clock.now()
         mine = [g for g in self._world.application_gateways if _same(g.subscription_id, path["subscription"])]
         return web.json_response({"value": [gateway.body(now) for gateway in mine]})
 
-    def _get(self, _: web.Request, path: re.Match[str]) -> web.Response:
+    def _get(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        self._known_version(request)
         return web.json_response(self._gateway(path).body(self._world.clock.now()))
 
     def _public_address(self, _: web.Request, path: re.Match[str]) -> web.Response:
@@ -74,6 +77,7 @@ class ArmNetwork:
         )
 
     def _backend_health(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        self._known_version(request)
         gateway = self._gateway(path)
         self._may("Microsoft.Network/applicationGateways/backendhealth/action", request)
         place = gateway.location.replace(" ", "").casefold()
@@ -83,6 +87,16 @@ class ArmNetwork:
 
     def _health_result(self, _: web.Request, path: re.Match[str]) -> web.Response:
         return web.json_response(self._gateway(path).backend_health(self._world.clock.now()))
+
+    def _known_version(self, request: web.Request) -> None:
+        """Each provider has its own api-versions."""
+        version = request.query["api-version"]
+        if version not in _VERSIONS:
+            message = (
+                f"No registered resource provider found for API version '{version}' for type"
+                f" 'applicationGateways'. The supported api-versions are '{', '.join(_VERSIONS)}'."
+            )
+            raise ArmError(400, "NoRegisteredProviderFound", message)
 
     def _gateway(self, path: re.Match[str]) -> ApplicationGateway:
         for gateway in self._world.application_gateways:

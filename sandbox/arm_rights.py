@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from sandbox.application_gateway import ApplicationGateway
 from sandbox.arm_bodies import ArmError
 from sandbox.world import Service, Vault, World
 
@@ -174,12 +175,16 @@ class ArmRights:
             raise ArmError(404, "ResourceNotFound", f"There is no vault '{path['vault']}'.")
         return vault
 
-    def _readers(self, vault: Vault) -> list[Service]:
+    def _readers(self, vault: Vault) -> list[Service | ApplicationGateway]:
+        everybody: list[Service | ApplicationGateway] = [
+            *self._world.services,
+            *self._world.application_gateways,
+        ]
         return [
-            service
-            for service in self._world.services
-            if service.identity_can_read_vault
-            and any(host.certificate and host.certificate.vault is vault for host in service.hostnames)
+            one
+            for one in everybody
+            if one.identity_can_read_vault
+            and any(host.certificate and host.certificate.vault is vault for host in one.hostnames)
         ]
 
 

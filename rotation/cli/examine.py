@@ -74,9 +74,12 @@ async def _registered(arm: reads.ArmReads) -> list[Line]:
 
 
 async def _gateway(arm: reads.ArmReads, gateway: Gateway, report: Report, settings: Settings) -> list[Line]:
-    service_id = gateway.service_id or gateway.id
-    permissions, network = await asyncio.gather(arm.permissions(gateway.id), arm.network_status(service_id))
-    hosts = {certificate.vault_host for certificate in gateway.certificates}
+    permissions = await arm.permissions(gateway.id)
+    network: list[Line] = []
+    if not gateway.kind.api_version:  # only API Management has an account of its own network
+        hosts = {certificate.vault_host for certificate in gateway.certificates}
+        answer = await arm.network_status(gateway.service_id or gateway.id)
+        network = [doctor.gateway_reaches_vault(gateway, hosts, answer)]
     followed = gateway.certificates & settings.named_values.keys()
     return [
         doctor.sync_is_granted(gateway, permissions, enforce=settings.enforce),
@@ -86,7 +89,7 @@ async def _gateway(arm: reads.ArmReads, gateway: Gateway, report: Report, settin
             else []
         ),
         doctor.gateway_is_reached(gateway, report.verdicts),
-        doctor.gateway_reaches_vault(gateway, hosts, network),
+        *network,
     ]
 
 
@@ -116,7 +119,7 @@ async def _identities(arm: reads.ArmReads, gateway: Gateway, vaults: reads.Vault
             chosen.setdefault((binding.reference.certificate.vault_host, binding.identity), binding)
     if not chosen:
         return []
-    service = await arm.service(gateway.service_id or gateway.id)
+    service = await arm.service(gateway.service_id or gateway.id, gateway.kind.api_version)
     if service.status != 200:
         return [doctor.gateway_unread(gateway, service)]
     lines: list[Line] = []

@@ -132,9 +132,9 @@ class ArmReads:
             return f"the event subscriptions cannot be listed ({refused[0].why})."
         return [subscription for answer in answers for subscription in answer.items]
 
-    async def service(self, service_id: str) -> Answer:
-        """ApiManagementService_Get, for the identities that the service has."""
-        return await self.get(service_id, self._settings.api_version)
+    async def service(self, service_id: str, api_version: str) -> Answer:
+        """The resource, for the identities that it has; without a version, a service of API Management."""
+        return await self.get(service_id, api_version or self._settings.api_version)
 
     async def network_status(self, service_id: str) -> Answer:
         """NetworkStatus_ListByService."""

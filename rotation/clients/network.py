@@ -23,7 +23,6 @@ from rotation.clients.arm import MOST_PAGES, http_date, refusal, retry_after, sa
 from rotation.clients.http import CALL_OPTIONS, CALL_SECONDS, MALFORMED, OnlyHost
 from rotation.model import SyncAnswer, SyncOutcome, clean
 
-NETWORK_VERSION = "2024-05-01"
 TAGS_VERSION = "2021-04-01"
 
 HEALTH_SECONDS = 45
@@ -44,8 +43,10 @@ class Network:
         *,
         url: str,
         scope: str,
+        api_version: str,
     ) -> None:
         self._url = url
+        self._version = api_version
         policies = [
             RequestIdPolicy(),
             UserAgentPolicy(sdk_moniker="apim-cert-rotation"),
@@ -61,7 +62,7 @@ class Network:
         """ApplicationGateways_ListAll: those of a subscription, or why they cannot be listed."""
         found: list[Body] = []
         url = f"/subscriptions/{subscription}/providers/Microsoft.Network/applicationGateways"
-        where = f"{url}?api-version={NETWORK_VERSION}"
+        where = f"{url}?api-version={self._version}"
         for _ in range(MOST_PAGES):
             answer = await self._get(where)
             if isinstance(answer, str):
@@ -77,7 +78,7 @@ class Network:
 
     async def get(self, resource_id: str) -> tuple[Body, datetime | None] | str:
         """A resource of Microsoft.Network with ARM's clock, or why it cannot be read."""
-        return await self._get(f"{resource_id}?api-version={NETWORK_VERSION}")
+        return await self._get(f"{resource_id}?api-version={self._version}")
 
     async def set_tag(self, resource_id: str, name: str, value: str) -> SyncAnswer:
         """Tags_UpdateAtScope with Merge: nothing but this tag changes. Never repeated."""
@@ -105,7 +106,7 @@ class Network:
         The one operation that is: it changes nothing, and ends in seconds.
         """
         url = urljoin(self._url, f"{gateway_id}/backendhealth")
-        request = HttpRequest("POST", url, params={"api-version": NETWORK_VERSION})
+        request = HttpRequest("POST", url, params={"api-version": self._version})
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
                 answer = await self._client.send_request(request, retry_total=0)

@@ -61,6 +61,7 @@ KIND = Kind(
             " --resource-group {group} --gateway-name {name} --name CERTIFICATE --key-vault-secret-id {url}"
         ),
     ),
+    api_version="2024-05-01",
     looks_within=timedelta(hours=4, minutes=15),
     not_looking=(
         "Neither the tag nor its clock made it look: check Azure Advisor for a Key Vault issue, then select"

@@ -10,6 +10,7 @@ from rotation import doctor
 from rotation.doctor import Answer, Level
 from rotation.gateways.api_management import KIND
 from rotation.model import Binding, CertificateId, Gateway, KeyVaultReference
+from sandbox.application_gateway import ApplicationGateway
 from sandbox.world import EventType, Fault, Hostname, Server, Service, World
 from tests.cli.terminal import Ran, shell
 
@@ -83,6 +84,27 @@ def test_a_certificate_entity_is_examined_with_its_own_right_and_its_services_id
     assert "ok" == granted["sync action", "apim-contoso/edge"]
     assert "ok" == granted["gateway identity", f"apim-contoso/edge -> {VAULT}"]
     assert "ok" == granted["network status", "apim-contoso/edge"]
+
+
+def test_an_application_gateway_is_examined_with_its_own_right_identity_and_api_version(
+    tmp_path: Path,
+) -> None:
+    """It has no account of its own network, and is read as what it is."""
+    world, _ = contoso()
+    certificate = world.vaults["kv-contoso"].certificates["contoso-com"]
+    gateway = ApplicationGateway(
+        world, "agw", hostnames=[Hostname("www.contoso.com", certificate=certificate)]
+    )
+    with shell(world, tmp_path, {"ROTATION_KINDS": "ApplicationGateway"}) as terminal:
+        well = levels(terminal.run("doctor", "--json"))
+        gateway.identity_can_read_vault = False
+        world.granted_actions.remove("Microsoft.Resources/tags/write")
+        ill = levels(terminal.run("doctor", "--json"))
+
+    identity = ("gateway identity", f"agw -> {VAULT}")
+    assert ("ok", "ok", "ok") == (well["sync action", "agw"], well["probe", "agw"], well[identity])
+    assert ("network status", "agw") not in well
+    assert ("warning", "failure") == (ill["sync action", "agw"], ill[identity])
 
 
 def test_everything_that_is_ill_is_found_in_one_run(tmp_path: Path) -> None:
