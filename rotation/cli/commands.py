@@ -24,6 +24,7 @@ from rotation.model import (
     Decision,
     Endpoint,
     ProbeFailure,
+    Reason,
     Report,
     Scope,
     ServedCertificate,
@@ -529,7 +530,7 @@ def _show_verdicts(screen: Screen, report: Report) -> None:
         ),
     )
     for verdict in verdicts:
-        if verdict.status not in {Status.IN_SYNC, Status.UNMANAGED}:
+        if verdict.reason not in {Reason.SERVED, Reason.NOT_FROM_KEY_VAULT}:
             screen.line(f"- {verdict.message}")
 
 

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from rotation import history
 from rotation.brakes import Brakes, hold_back
-from rotation.model import Choice, Decision, Gateway, Mode, Report, Status, Verdict
+from rotation.model import Choice, Decision, Gateway, Mode, Reason, Report, Status, Verdict
 from rotation.plan import decide
 
 
@@ -31,7 +31,7 @@ def of_verdicts(verdicts: Iterable[Verdict], *, seen: bool = True) -> Exit:
     """A block or drift before what could not be seen, that before what is on its way."""
     given = list(verdicts)
     statuses = {verdict.status for verdict in given}
-    if Status.BLOCKED in statuses or any(verdict.drift for verdict in given):
+    if Status.BLOCKED in statuses or any(v.drift or v.reason is Reason.FRONT_DISTRUSTS for v in given):
         return Exit.NEEDS_A_PERSON
     if Status.UNKNOWN in statuses or not seen:
         return Exit.NOT_SEEN

@@ -121,7 +121,9 @@ class Hostname:
 
     @property
     def word(self) -> Word:
-        """Its status for people; drift is said where it is."""
+        """Its status for people; drift is said where it is, and what is served in vain."""
+        if self.distrusted:
+            return Word("Distrusted", Tone.BAD)
         return Word("Drift", Tone.BAD) if self.drift else WORDS[self.status]
 
     @property
@@ -130,15 +132,21 @@ class Hostname:
         return bool(self.verdict.get("drift"))
 
     @property
+    def distrusted(self) -> bool:
+        """Whether it serves what it should, and an Application Gateway in front answers 502 because of it."""
+        return self.status is Status.IN_SYNC and self.verdict["reason"] == Reason.FRONT_DISTRUSTS
+
+    @property
     def urgency(self) -> tuple[int, bool, str]:
         """Sorts what waits for a person to the top, drift before what is only stale."""
-        return _URGENCY[self.status], not self.drift, self.verdict["hostname"]
+        status = Status.BLOCKED if self.distrusted else self.status
+        return _URGENCY[status], not self.drift, self.verdict["hostname"]
 
     @property
     def needs_attention(self) -> bool:
-        """Whether somebody should look: blocked, stale, unknown, or about to end."""
+        """Whether somebody should look: blocked, stale, unknown, distrusted, or about to end."""
         ends = self.verdict["reason"] == Reason.EXPIRES_SOON
-        return ends or self.status in {Status.BLOCKED, Status.STALE, Status.UNKNOWN}
+        return ends or self.distrusted or self.status in {Status.BLOCKED, Status.STALE, Status.UNKNOWN}
 
     @property
     def message(self) -> str:
@@ -418,8 +426,15 @@ class Fleet:
             )
         counts, drifting = self.counts, sum(hostname.drift for hostname in self.hostnames)
         ends_soon = sum(hostname.verdict["reason"] == Reason.EXPIRES_SOON for hostname in self.hostnames)
+        distrusted = sum(hostname.distrusted for hostname in self.hostnames)
         wanting = (
             (Tone.BAD, counts[Status.BLOCKED], "is blocked", "are blocked"),
+            (
+                Tone.BAD,
+                distrusted,
+                "is not believed by the gateway in front",
+                "are not believed by the gateway in front",
+            ),
             (Tone.BAD, drifting, "is drifting", "are drifting"),
             (Tone.WARN, counts[Status.UNKNOWN], "could not be observed", "could not be observed"),
             (Tone.WARN, counts[Status.STALE] - drifting, "waits for a sync", "wait for a sync"),
@@ -447,10 +462,8 @@ class Fleet:
         tone, first = said[0]
         number, _, does = first.partition(" ")
         rest = [what for _, what in said[1:]]
-        if counts[Status.IN_SYNC]:
-            rest.append(
-                f"{counts[Status.IN_SYNC]:,} {'is' if counts[Status.IN_SYNC] == 1 else 'are'} in sync"
-            )
+        if well := counts[Status.IN_SYNC] - distrusted:
+            rest.append(f"{well:,} {'is' if well == 1 else 'are'} in sync")
         return Headline(tone, f"{number} of {count(len(self.hostnames), 'hostname')} {does}.", _listed(rest))
 
     def _well(self, managed: int, in_sync: int) -> Headline:

@@ -142,6 +142,11 @@ HEADLINES: dict[str, tuple[Json, Tone, str]] = {
         Tone.WARN,
         "1 of 1 hostname serves a last version that ends soon.",
     ),
+    "served, and the gateway in front answers 502": (
+        view(verdict(reason="FrontDistrusts"), verdict("b.contoso.com")),
+        Tone.BAD,
+        "1 of 2 hostnames is not believed by the gateway in front.",
+    ),
     "on the way": (
         view(verdict(status="SYNCING", reason="SyncInFlight")),
         Tone.BUSY,
