@@ -57,6 +57,7 @@ class ResourceGraph:
         self._world = world
         self._window_ends = world.clock.now()
         self._left = 0
+        self._shown: dict[str, Rows] = {}  # so that a page costs no second look at all services
 
     def is_asked(self, request: web.Request) -> bool:
         """Whether a request to ARM is one for Resource Graph."""
@@ -122,9 +123,11 @@ class ResourceGraph:
         top = options.get("$top", self._world.graph.most_rows)
         if not isinstance(top, int) or not 1 <= top <= 1000:
             raise _refused("InvalidQuery", "$top must be from 1 to 1000.")
-        rows = self._evaluate(query, scope)
         context = hashlib.sha256(f"{query}{sorted(scope)}".encode()).hexdigest()
         start = _start(options.get("$skipToken"), context)
+        rows = self._shown.get(context) if start else None
+        if rows is None:
+            rows = self._shown[context] = self._evaluate(query, scope)
         shown = rows[start : start + min(top, self._world.graph.most_rows)]
         after = start + len(shown)
         page: dict[str, Any] = {
@@ -134,6 +137,8 @@ class ResourceGraph:
             "facets": [],
             "resultTruncated": "false",
         }
+        if after >= len(rows):
+            self._shown.pop(context)
         if after < len(rows) and "id" not in shown[0]:
             page["resultTruncated"] = "true"  # only where there is no way to the rest: azure-docs #50606
         elif after < len(rows):
