@@ -47,6 +47,8 @@ bench: $(VENV)/ready
 	$(RUN) -m bench.dead --json bench/results/dead.json
 	$(RUN) -m bench.event --json bench/results/event.json
 	$(RUN) -m bench.wildcard --json bench/results/wildcard.json
+	$(RUN) -m bench.full_pass --json bench/results/full_pass.json
+	$(RUN) -m bench.shards --json bench/results/shards.json
 	$(RUN) -m bench.cold_start --json bench/results/cold_start.json
 	$(RUN) -m bench.report
 
@@ -55,6 +57,8 @@ bench-quick: $(VENV)/ready
 	$(RUN) -m bench.dead --quick
 	$(RUN) -m bench.event --quick
 	$(RUN) -m bench.wildcard --quick
+	$(RUN) -m bench.full_pass --quick
+	$(RUN) -m bench.shards --quick
 	$(RUN) -m bench.cold_start --quick
 
 $(TOOLS)/ready: tools/requirements.txt

@@ -55,24 +55,19 @@ class AppInsights:
 
         context = TraceContextTextMapPropagator().extract({"traceparent": trace_parent or ""})
         resource, scope = Resource.create(), InstrumentationScope(SCOPE)
-        records = [
-            ReadableLogRecord(
-                LogRecord(
-                    context=context,
-                    severity_number=SeverityNumber.INFO,
-                    body=result.name,
-                    attributes=_event(result) if isinstance(result, Event) else _availability(result),
-                ),
-                resource,
-                scope,
-            )
-            for result in results
-        ]
         exporter = self._open()
-        return all(
-            exporter.export(records[start : start + RESULTS_PER_WRITE]) is LogRecordExportResult.SUCCESS
-            for start in range(0, len(records), RESULTS_PER_WRITE)
-        )
+
+        def record(result: Result) -> ReadableLogRecord:
+            attributes = _event(result) if isinstance(result, Event) else _availability(result)
+            severity = SeverityNumber.INFO
+            log = LogRecord(
+                context=context, severity_number=severity, body=result.name, attributes=attributes
+            )
+            return ReadableLogRecord(log, resource, scope)
+
+        # A part at a time: the records of a large fleet would be more than all else that a pass holds.
+        parts = (results[at : at + RESULTS_PER_WRITE] for at in range(0, len(results), RESULTS_PER_WRITE))
+        return all(exporter.export([*map(record, part)]) is LogRecordExportResult.SUCCESS for part in parts)
 
     def _open(self) -> "AzureMonitorLogExporter":
         if self._exporter is None:
