@@ -67,7 +67,7 @@ MOST_TRIES = 10
 """Of storing a subscription's row, which other workers store too; the next pass goes on."""
 
 PASS_BUDGET = timedelta(seconds=200)
-LISTED_BY, READ_BY, PROBED_BY, ASKED_BY, ANSWERED_BY = 0.4, 0.5, 0.65, 0.7, 0.8
+LISTED_BY, READ_BY, PROBED_BY, ASKED_BY, ANSWERED_BY, STORED_BY = 0.4, 0.5, 0.65, 0.7, 0.8, 0.85
 """Shares of a pass's time after which it goes on with what it has; the rest is for telling."""
 
 _log = logging.getLogger(__name__)
@@ -678,17 +678,23 @@ async def _miss(work: _Work, inventory: Inventory) -> _Missing:
 
 async def _remember(ledger: Ledger, rows: Collection[LedgerRow], time_is: _Time) -> dict[str, LedgerRow]:
     """Store what is new, as far as there is time; the next pass notices the rest again."""
-    return await _write_each(ledger, rows) if time_is.left(ANSWERED_BY) else {}
+    return await _write_each(ledger, rows, time_is.at(STORED_BY)) if time_is.left(ANSWERED_BY) else {}
 
 
-async def _write_each(ledger: Ledger, rows: Collection[LedgerRow]) -> dict[str, LedgerRow]:
-    """Store these rows, each for itself, and return those that were stored, by gateway key."""
+async def _write_each(
+    ledger: Ledger, rows: Collection[LedgerRow], until: float | None = None
+) -> dict[str, LedgerRow]:
+    """Store these rows, each for itself, and return those that were stored in time, by gateway key."""
     if not rows:
         return {}
     turns = asyncio.Semaphore(WRITES_AT_ONCE)
 
+    clock = asyncio.get_running_loop().time
+
     async def one(row: LedgerRow) -> LedgerRow | None:
         async with turns:
+            if until is not None and clock() > until:
+                return None
             try:
                 return await ledger.write(row)
             except LedgerConflictError:

@@ -9,6 +9,7 @@ Quota: https://learn.microsoft.com/azure/governance/resource-graph/concepts/guid
 
 import asyncio
 import logging
+import random
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, HttpResponseError
 from azure.core.pipeline import PipelineResponse
 from azure.core.pipeline.policies import ContentDecodePolicy
 from azure.core.pipeline.transport import AsyncHttpTransport
@@ -30,6 +31,10 @@ from rotation.model import Census, CertificateId, Shard, clean
 ROWS_A_PAGE = 1000
 SUBSCRIPTIONS_A_QUERY = 1000
 MOST_PAGES = 1000
+
+THROTTLED = 429
+SHARD_SECONDS = 60
+"""The same for a worker of many, who all draw on one quota; a list for each of them would be worse."""
 
 PAGE_SECONDS = 6
 """For a page with the wait for quota, which is given anew every five seconds; a list takes its place."""
@@ -179,7 +184,9 @@ class ResourceGraph:
         query, or shows what was not asked for, it is asked for everything.
         """
         buckets = ", ".join(f"'{bucket:02x}'" for bucket in shard.buckets)
-        found = await self._services(f"| where substring(hash_sha256(tolower(id)), 0, 2) in ({buckets})\n")
+        found = await self._services(
+            f"| where substring(hash_sha256(tolower(id)), 0, 2) in ({buckets})\n", SHARD_SECONDS
+        )
         if isinstance(found, str):
             why = found
         elif any(not shard.holds(row["id"].lower()) for row in found.rows):
@@ -202,7 +209,7 @@ class ResourceGraph:
         clock = asyncio.get_running_loop().time
         if self._census and not fresh and clock() - self._counted_at < CENSUS_KEPT:
             return self._census
-        found = await self._query(_COUNTED)
+        found = await self._query(_COUNTED, patience=SHARD_SECONDS / 2)
         if isinstance(found, str):
             return found
         try:
@@ -253,31 +260,37 @@ class ResourceGraph:
         """Close the client; the session is not its own."""
         await self._client.close()
 
-    async def _services(self, where: str) -> Rows | str:
-        found = await self._query(f"{_ALL_SERVICES}{where}{_SHOWN}")
+    async def _services(self, where: str, patience: float = PAGE_SECONDS) -> Rows | str:
+        found = await self._query(f"{_ALL_SERVICES}{where}{_SHOWN}", patience=patience)
         if isinstance(found, str):
             return found
         return Rows(tuple(_body(row, _PROPERTIES) for row in found.rows), found.as_of)
 
-    async def _query(self, query: str, rows_a_page: int = ROWS_A_PAGE) -> Rows | str:
+    async def _query(
+        self, query: str, rows_a_page: int = ROWS_A_PAGE, patience: float = PAGE_SECONDS
+    ) -> Rows | str:
         rows: list[Mapping[str, Any]] = []
         as_of = None
         try:
             for start in range(0, len(self._subscriptions), SUBSCRIPTIONS_A_QUERY):
                 scope = self._subscriptions[start : start + SUBSCRIPTIONS_A_QUERY]
-                as_of = await self._pages(query, scope, rows_a_page, rows)
+                as_of = await self._pages(query, scope, rows_a_page, rows, patience)
         except (AzureError, TimeoutError, *MALFORMED) as error:
             return clean(say(error))
         return Rows(tuple(rows), as_of)
 
     async def _pages(
-        self, query: str, scope: tuple[str, ...], top: int, rows: list[Mapping[str, Any]]
+        self,
+        query: str,
+        scope: tuple[str, ...],
+        top: int,
+        rows: list[Mapping[str, Any]],
+        patience: float,
     ) -> datetime | None:
         """Add the rows of all pages; a part of an answer is none."""
         token = None
         for _ in range(MOST_PAGES):
-            async with asyncio.timeout(PAGE_SECONDS):
-                page, as_of = await self._page(query, scope, top, token)
+            page, as_of = await self._in_turn(query, scope, top, token, patience)
             data, token = page["data"], page.get("$skipToken")
             if not isinstance(data, list) or not all(isinstance(row["id"], str) for row in data):
                 raise TypeError("the answer has no list of rows with an id")
@@ -287,6 +300,22 @@ class ResourceGraph:
                     raise ValueError("the answer ends before all rows were sent")
                 return as_of
         raise ValueError(f"more than {MOST_PAGES} pages")
+
+    async def _in_turn(
+        self, query: str, scope: tuple[str, ...], top: int, token: str | None, patience: float
+    ) -> tuple[Mapping[str, Any], datetime | None]:
+        """A page as soon as the quota allows; with patience more than once, because others draw on it too."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + patience
+        while True:
+            try:
+                async with asyncio.timeout(PAGE_SECONDS):
+                    return await self._page(query, scope, top, token)
+            except (HttpResponseError, TimeoutError) as error:
+                throttled = not isinstance(error, HttpResponseError) or error.status_code == THROTTLED
+                if not throttled or clock() + PAGE_SECONDS > until:
+                    raise
+            await asyncio.sleep(random.uniform(1, PAGE_SECONDS))  # noqa: S311 - so that not all come at once
 
     async def _page(
         self, query: str, scope: tuple[str, ...], top: int, token: str | None

@@ -88,6 +88,9 @@ def test_the_timer_splits_and_every_hostname_is_looked_at_once() -> None:
             (event.measurements["shard"], event.measurements["shards"]) for event in told
         )
         assert {"everything"} == {event.properties["scope"] for event in told}
+        assert (
+            "listed" not in stage.host.log()
+        )  # eight workers on one quota, and each has waited for its turn
         assert (9.0, 9.0) == tuple(
             sum(event.measurements[name] for event in told) for name in ("gateways", "in_sync")
         )
