@@ -50,10 +50,10 @@ class Hosted(sandbox.Service):
         return max(reads, default=self.created)
 
     def has_had(self, version: sandbox.Version, since: datetime) -> bool:
-        """Whether the entity had a version at a moment already."""
+        """Whether the entity had a version's leaf at a moment already; one that is rolled back to has it again."""
         certificate = version.certificate
         return any(
-            at <= since and certificate.newest_at(at) is version
+            at <= since and certificate.newest_at(at).thumbprint == version.thumbprint
             for at in self._reads(certificate, early=False)
         )
 
