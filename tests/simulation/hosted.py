@@ -50,7 +50,7 @@ class Hosted(sandbox.Service):
         return max(reads, default=self.created)
 
     def has_had(self, version: sandbox.Version, since: datetime) -> bool:
-        """Whether the entity had a version's leaf at a moment already; one that is rolled back to has it again."""
+        """Whether the entity had a version at a moment already, or, before a roll back, its leaf."""
         certificate = version.certificate
         return any(
             at <= since and certificate.newest_at(at).thumbprint == version.thumbprint

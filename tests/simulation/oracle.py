@@ -473,6 +473,7 @@ def _blocked(view: _View, verdict: Verdict) -> str | None:
         Reason.VERSION_EXPIRED: read.version.not_after <= view.now,
         Reason.VERSION_NOT_YET_VALID: read.version.not_before > view.now,
         Reason.NAME_NOT_COVERED: view.hostname.host_name not in read.version.leaf.names,
+        Reason.GATEWAY_CANNOT_READ_VAULT: view.key in view.seen.cannot_read_vault,
     }
     return None if grounds.get(reason) else "no ground for it"
 

@@ -188,7 +188,7 @@ class Schedule:
             self._run([Order()])
             since = sim.clock.now() - sim.last_trouble
             if not oracle.figures.minutes_to_proven and oracle.all_proven():
-                oracle.figures.minutes_to_proven.append(since / minutes(1))
+                oracle.figures.minutes_to_proven.append(max(0, since / minutes(1)))
             if since > PATIENCE:
                 if not sorted_out:
                     oracle.sort_out()

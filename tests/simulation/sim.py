@@ -275,7 +275,7 @@ class Seen:
     read: dict[CertificateId, Read] = field(default_factory=dict)
     shown: dict[tuple[str, str], dict[str, Shown]] = field(default_factory=dict)
     versions_unlisted: set[CertificateId] = field(default_factory=set)
-    failed_operations: set[str] = field(default_factory=set)
+    cannot_read_vault: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +419,8 @@ class SimGateways:
     def _show(self, gateway: Gateway) -> None:
         seen, key = self._worker.seen, gateway.key
         seen.busy[key] = gateway.busy
+        if gateway.vault_error:
+            seen.cannot_read_vault.add(key)
         for binding in gateway.bindings:
             seen.configured[key, binding.hostname] = binding.configured
 
@@ -444,6 +446,7 @@ class SimGateways:
             wait = timedelta(minutes=5) if answer.retry_after is None else answer.retry_after
             until = sim.clock.now() + min(wait, timedelta(hours=1))
             post.asks_to_wait = Wait(until, answer.outcome)
+            sim.trouble(until)
         sim.tell(f"{self._worker.name} asks {gateway.name} for a sync: {answer.outcome}, {answer.detail}")
         self._worker.done()
         return answer
@@ -459,7 +462,7 @@ class SimGateways:
         if error and sim.strikes(Trouble.OPERATION_FAILS):
             error = None
         if error:
-            self._worker.seen.failed_operations.add(key)
+            self._worker.seen.cannot_read_vault.add(key)
         self._worker.done()
         return error
 
@@ -769,9 +772,9 @@ class Simulation:
         self.trouble()
         return True
 
-    def trouble(self) -> None:
-        """Something has just gone wrong, or has just been changed."""
-        self.last_trouble = self.clock.now()
+    def trouble(self, until: datetime | None = None) -> None:
+        """Something has gone wrong, or was changed: just now, or `until` then, where ARM told us to wait."""
+        self.last_trouble = max(self.last_trouble, until or self.clock.now())
 
     def away(self, what: str) -> bool:
         """Whether something is gone altogether."""
