@@ -396,3 +396,8 @@ def test_a_later_ring_waits_for_what_another_worker_looks_at(
     assert {"apim-5": expected} == held([verdict(gateway(5, ring=1))], brakes=brakes)
     assert {"apim-5": Choice.SYNC} == held([verdict(gateway(5, ring=1))], brakes=brakes, mode=Mode.FORCE)
     assert {"apim-5": Choice.SYNC} == held([verdict(gateway(5))], brakes=brakes)
+
+
+def test_what_is_not_to_be_synced_is_left_as_it_was_decided() -> None:
+    """Proves that the brakes hold syncs only."""
+    assert {"apim-1": Choice.NOTHING_STALE} == held([verdict(gateway(1), Status.IN_SYNC)])

@@ -8,7 +8,9 @@ from itertools import pairwise
 import pytest
 
 from rotation.history import (
+    FRONTS_ASKED_FOR,
     forgotten,
+    just_rotated,
     note,
     reading_rank,
     sampled,
@@ -554,3 +556,23 @@ def test_what_is_only_listed_is_read_where_it_may_be_acted_upon(
 ) -> None:
     """Proves that a settled gateway costs no request to ARM, and that a sync rests on a fresh read."""
     assert rank == reading_rank(row, gateway, expected)
+
+
+ROTATED = {
+    "no row": (None, False),
+    "nothing has rotated": (ROW, False),
+    "a rotation was proven just now": (replace(ROW, rotations=(rotation(proven=True),)), True),
+    "a rotation is under way": (replace(ROW, rotations=(rotation(),)), False),
+    "long ago": (replace(ROW, proven_at=NOW - FRONTS_ASKED_FOR - minutes(1)), False),
+    "the wanted versions were served just now": (replace(ROW, proven_at=NOW - FRONTS_ASKED_FOR), True),
+    "what stands in front was not content": (replace(ROW, last=last(reason=Reason.FRONT_DISTRUSTS)), True),
+}
+
+
+@pytest.mark.parametrize(("row", "expected"), ROTATED.values(), ids=ROTATED)
+def test_what_stands_in_front_is_asked_after_a_rotation_and_until_it_is_content(
+    row: LedgerRow | None,
+    expected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Proves when the requests for its health are worth their price."""
+    assert expected is just_rotated(row, BINDING, NOW)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rotation.gateways.application_gateway import KIND as APPLICATION_GATEWAY
 from rotation.model import Binding, Evidence, ProbeFault, Reason, Status, SyncOutcome, UnreadableCause
 from rotation.verdict import Limits, connections_needed, covers, judge, tally
 from tests.unit import build
@@ -730,3 +731,21 @@ def test_what_azure_advisor_says_is_added_and_decides_nothing() -> None:
 
     assert stale.message.endswith("Azure Advisor: Rotation failed for a hostname.")
     assert (Status.IN_SYNC, False) == (good.status, "Advisor" in good.message)
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [(timedelta(0), Reason.SYNC_OVERDUE), (minutes(1), Reason.GATEWAY_NOT_LOOKING)],
+    ids=["until then it may still look", "afterwards"],
+)
+def test_a_gateway_that_looks_by_itself_is_not_looking_once_its_time_is_over(
+    late: timedelta, expected: Reason
+) -> None:
+    """Proves that what was asked for is given that long, and that then another sync is no remedy."""
+    within = APPLICATION_GATEWAY.looks_within
+    assert within
+    at = build.gateway(build.binding(), kind=APPLICATION_GATEWAY)
+    version = build.version(age=within + late)
+    row = build.row(asked=-timedelta(hours=4), due=minutes(5), since=-(within + late))
+
+    assert expected is judge(evidence(served(OLD), expected=version, at=at, row=row), NOW, Limits()).reason
