@@ -4,7 +4,6 @@ Says which settings lead an app to it, and has a small control server for a huma
 """
 
 import asyncio
-import secrets
 import socket
 import ssl
 import tempfile
@@ -26,11 +25,10 @@ from sandbox.identity import ManagedIdentity
 from sandbox.ingestion import Ingestion
 from sandbox.key_vault import KeyVault
 from sandbox.tls_gateway import Contexts, Listener, Port
+from sandbox.witness import INSTRUMENTATION_KEY, canary
 from sandbox.world import Service, World
 
 T = TypeVar("T")
-
-INSTRUMENTATION_KEY = "5c1f2a70-93de-4b6e-8a47-0d4f6be21c35"
 
 _START_WITHIN = 30.0
 _STOP_WITHIN = 15.0
@@ -46,7 +44,7 @@ class Azure:
     def __init__(self, world: World | None = None) -> None:
         self.world = world or World()
         self.event_grid = EventGrid(self.world)
-        self._identity_header = secrets.token_hex(16)
+        self._identity_header = canary()
         self._ports: dict[str, int] = {}
         self._connect_to: dict[str, int] = {}
         self._addresses: dict[tuple[str, int], int] = {}

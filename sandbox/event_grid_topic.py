@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.identity import application, refusal
+from sandbox.witness import told
 from sandbox.world import Server, World
 
 HOST = "topic-contoso.westeurope-1.eventgrid.azure.net"
@@ -48,6 +49,7 @@ class EventGridTopic:
             events = _events(request.content_type, body)
         except ValueError as error:
             return _error(400, "BadRequest", str(error))
+        told("notice", body)
         self._world.notices.extend(events)
         return web.Response()
 

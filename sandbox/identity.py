@@ -6,7 +6,6 @@ request, lets faults happen, stamps answers with the sandbox's time and knows wh
 
 import asyncio
 import hmac
-import secrets
 import socket
 import struct
 from collections.abc import Collection
@@ -16,6 +15,7 @@ from enum import StrEnum
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from sandbox.witness import canary
 from sandbox.world import Fault, Request, Server, Token, World
 
 MAX_BODY = 64 * 1024 * 1024  # a batch of telemetry is larger than aiohttp's 1 MiB
@@ -121,7 +121,7 @@ class ManagedIdentity:
             return _error(404, f"nothing at {request.method} {request.path}")
         if request.query.get("api-version") != "2019-08-01" or not resource:
             return _error(400, "api-version=2019-08-01 and a resource are needed")
-        credentials = secrets.token_urlsafe(24)
+        credentials = canary()
         token = Token(resource, self._world.clock.now() + self._world.token_lifetime)
         self._world.tokens[credentials] = token
         return web.json_response(

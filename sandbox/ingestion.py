@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.identity import application, refusal
+from sandbox.witness import told
 from sandbox.world import Server, World
 
 _AUDIENCES = ("https://monitor.azure.com",)
@@ -38,6 +39,9 @@ class Ingestion:
             envelopes = _envelopes(await request.text())  # aiohttp has undone a gzip encoding
         except ValueError as error:
             return _result(400, 0, 0, {"index": 0, "statusCode": 400, "message": str(error)})
+        for envelope in envelopes:
+            shown = {name: value for name, value in envelope.items() if name != "iKey"}
+            told("telemetry", json.dumps(shown))
         self._world.telemetry.extend(envelopes)
         return _result(200, len(envelopes), len(envelopes))
 

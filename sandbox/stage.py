@@ -19,10 +19,12 @@ from typing import Any, Self
 from sandbox.azure import Azure
 from sandbox.event_grid import EventSchema
 from sandbox.host.process import FunctionsHost, Response
+from sandbox.witness import canary, told
 from sandbox.world import CustomEvent, Service, World
 
 PROJECT = Path(__file__).resolve().parents[1]
 NEVER = "0 0 0 29 2 *"
+STORAGE = "DefaultEndpointsProtocol=https;AccountName=stcontoso;AccountKey={}"
 
 _WAIT_SECONDS = 30.0
 
@@ -54,8 +56,10 @@ class Stage:
     def __enter__(self) -> Self:
         with ExitStack() as opening:
             folder = opening.enter_context(tempfile.TemporaryDirectory(prefix="sandbox-stage-"))
+            opening.callback(_tell_ledger, Path(folder))
             self.azure = opening.enter_context(Azure(self.world))
             environment = {
+                "AzureWebJobsStorage": STORAGE.format(canary()),
                 "ROTATION_MODE": "enforce",
                 "ROTATION_LEDGER": str(Path(folder) / "ledger.sqlite"),
                 **({} if self._timers else {"ROTATION_SCHEDULE": NEVER}),
@@ -135,6 +139,11 @@ class Stage:
             if time.monotonic() > end:
                 raise TimeoutError(f"waited {_WAIT_SECONDS:g} s for {what}\n{self.host.log()}")
             time.sleep(0.01)
+
+
+def _tell_ledger(folder: Path) -> None:
+    for file in folder.glob("ledger.sqlite*"):
+        told("ledger", file.read_bytes())
 
 
 def read_leaf(port: int, sni: str) -> str:

@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
+from sandbox.witness import told
+
 _ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 15.0  # more than the host itself gives running invocations
@@ -115,7 +117,9 @@ class FunctionsHost:
         with closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=timeout)) as connection:
             connection.request(method, path, body=body, headers=sent)
             answer = connection.getresponse()
-            return Response(answer.status, answer.headers, answer.read())
+            received = Response(answer.status, answer.headers, answer.read())
+        told(f"answer: {method} {path}", answer.headers.as_bytes() + received.body, path)
+        return received
 
     def event_grid_url(self, function_name: str) -> str:
         """The webhook URL that an event subscription of this function has, with its key."""
@@ -167,6 +171,7 @@ class FunctionsHost:
         if self._process.stdout:
             self._process.stdout.close()
         self._log = self.log()
+        told("log", self._log)
         self._folder.cleanup()
 
     def _wait_until_ready(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 
 from sandbox.azure import Azure
+from sandbox.witness import told
 from sandbox.world import Service, World
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,9 @@ class Ran:
     code: int
     out: str
     err: str
+
+    def __post_init__(self) -> None:
+        told("terminal", self.out + self.err)
 
     @property
     def rows(self) -> list[list[str]]:

@@ -29,7 +29,7 @@ async def echo(req: func.HttpRequest, context: func.Context) -> func.HttpRespons
     seen = {
         "method": req.method,
         "url": req.url,
-        "headers": dict(req.headers),
+        "headers": {name: value for name, value in req.headers.items() if name != "x-functions-key"},
         "params": dict(req.params),
         "route_params": dict(req.route_params),
         "body": req.get_body().decode(),
