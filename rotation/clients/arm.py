@@ -1,6 +1,7 @@
 """Azure Resource Manager, through azure-mgmt-apimanagement 6.0.0b1: the first with refreshHostnames."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -46,6 +47,9 @@ _NOT_OFFERED = {
 
 Got = tuple[Mapping[str, Any] | None, datetime | None]
 """A resource as a JSON body, None where there is none, with ARM's clock."""
+
+
+_THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}")
 
 
 class Arm:
@@ -153,7 +157,9 @@ class Arm:
             return None
 
     async def keep_named_value(self, service_id: str, name: str, value: str) -> Kept:
-        """Make a named value equal to this, where it is another. Never makes one, nor waits for the end.
+        """Make a named value equal to this thumbprint, where it is another. Never makes one, nor waits.
+
+        What holds anything but a thumbprint is left alone, and not told: the wrong one may have been named.
 
         NamedValue_Get and, with its ETag, NamedValue_Update; needs namedValues/write.
         """
@@ -172,7 +178,9 @@ class Arm:
                     return Kept(
                         written=False, problem="it is a secret or from Key Vault; make it a plain one"
                     )
-                before = clean(found.properties.value or "")
+                before = found.properties.value or ""
+                if not _THUMBPRINT.fullmatch(before):
+                    return Kept(written=False, problem="it holds no thumbprint; put one in first")
                 if before == value:
                     return Kept(written=False, before=before)
                 await named_values.begin_update(

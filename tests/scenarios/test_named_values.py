@@ -10,6 +10,7 @@ import pytest
 from sandbox.stage import Stage
 from sandbox.world import Certificate, Fault, Hostname, NamedValue, Server, Service, World
 
+OLD = "0" * 40
 SETTINGS = {"ROTATION_NAMED_VALUES": "kv-contoso/contoso-com=gateway-thumbprint"}
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/telemetry.schema.json").read_text(encoding="utf-8"))
 
@@ -93,7 +94,7 @@ FAILURES: dict[str, tuple[Fault | None, str]] = {
 @pytest.mark.parametrize(("fault", "said"), FAILURES.values(), ids=FAILURES)
 def test_a_write_that_fails_changes_nothing_else(fault: Fault | None, said: str) -> None:
     """The verdicts stand, the run ends well, and what failed is said, if it had an answer."""
-    world, _, service = contoso("OLD")
+    world, _, service = contoso(OLD)
     if fault:
         world.faults.append(fault)
     else:
@@ -103,14 +104,14 @@ def test_a_write_that_fails_changes_nothing_else(fault: Fault | None, said: str)
         report = stage.host.request("GET", "/api/status", key="function").json()["report"]
 
         assert {"IN_SYNC"} == {v["status"] for v in report["verdicts"] if v["key_vault_id"]}
-        assert {"OLD"} >= {each.value for each in service.named_values.values()}
+        assert {OLD} >= {each.value for each in service.named_values.values()}
         problems = [told.properties["problem"] for told in world.custom_events("NamedValueKept")]
         assert not said or any(said in problem for problem in problems), problems
 
 
 def test_it_is_tried_again_at_the_next_full_proof() -> None:
     """A failure heals by itself: a full proof comes once in each hour of the clock."""
-    world, certificate, service = contoso("OLD")
+    world, certificate, service = contoso(OLD)
     world.faults.append(Fault(Server.ARM, "namedValues", "PATCH", status=403, times=1))
     with Stage(world, SETTINGS) as stage:
         for _ in range(25):
@@ -121,24 +122,36 @@ def test_it_is_tried_again_at_the_next_full_proof() -> None:
         assert 2 == writes(world)
 
 
+def test_what_holds_no_thumbprint_is_left_alone_and_not_told() -> None:
+    """Somebody has named the wrong one: it keeps what it holds, which is nobody's business."""
+    world, _, _ = contoso("https://backend.contoso.com?code=very-private")
+    with Stage(world, SETTINGS) as stage:
+        stage.tick()
+
+        assert 0 == writes(world)
+        (told,) = world.custom_events("NamedValueKept")
+        assert "holds no thumbprint" in told.properties["problem"]
+        assert "very-private" not in json.dumps(world.telemetry)
+
+
 def test_a_secret_one_is_left_alone() -> None:
     """Its value is not shown, so nobody can say whether it is another."""
-    world, _, service = contoso("OLD")
+    world, _, service = contoso(OLD)
     service.named_values["gateway-thumbprint"].secret = True
     with Stage(world, SETTINGS) as stage:
         stage.tick()
 
-        assert (0, "OLD") == (writes(world), service.named_values["gateway-thumbprint"].value)
+        assert (0, OLD) == (writes(world), service.named_values["gateway-thumbprint"].value)
         assert "secret" in world.custom_events("NamedValueKept")[0].properties["problem"]
 
 
 def test_nothing_is_written_in_observe_mode_in_a_dry_run_or_unless_asked() -> None:
     """Off by default."""
     for settings, dry in (({}, False), ({**SETTINGS, "ROTATION_MODE": "observe"}, False), (SETTINGS, True)):
-        world, _, service = contoso("OLD")
+        world, _, service = contoso(OLD)
         with Stage(world, settings) as stage:
             stage.resync(all=True, dry_run=True) if dry else stage.tick()
 
         assert 0 == writes(world)
         assert [] == [r.path for r in world.requests if "namedValues" in r.path]
-        assert "OLD" == service.named_values["gateway-thumbprint"].value
+        assert OLD == service.named_values["gateway-thumbprint"].value
