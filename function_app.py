@@ -8,7 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, List  # noqa: UP035 - see check_drift
+from typing import TYPE_CHECKING, List, TypeVar  # noqa: UP035 - see check_drift
+from urllib.parse import urlsplit
 
 import azure.functions as func
 
@@ -29,6 +30,10 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS if SIGN_IN else 
 RETRY_AFTER = "60"
 """Seconds: API Management takes minutes, and the timer looks every five."""
 
+BROKEN = "This is a bug, and not yours. The app's log has the details under this operation id."
+
+T = TypeVar("T")
+
 _log = logging.getLogger("rotation")
 
 
@@ -41,11 +46,44 @@ class Call:
     trace_parent: str | None
 
 
+async def _guarded(work: Awaitable[T], what: str) -> T | None:
+    """What the work gives, None where a bug stopped it.
+
+    The doors to the outside need it: Event Grid's failed deliveries carry the text of the exception, and
+    delay every other one; an HTTP client would get an empty 500 without an id to ask for.
+    """
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001 - at the two doors; the log has what nobody outside may see
+        from rotation.model import trace
+
+        _log.error("%s failed: %s", what, trace(error))
+        return None
+
+
 def _refusal(req: func.HttpRequest) -> "Problem | None":
     """Why this person may not do this, where people sign in."""
     from rotation import api
 
-    return api.refuse_entry(req.method, req.headers.get("x-ms-client-principal")) if SIGN_IN else None
+    principal = req.headers.get("x-ms-client-principal")
+    return api.refuse_entry(req.method, principal, req.headers.get("sec-fetch-site")) if SIGN_IN else None
+
+
+def _caller(req: func.HttpRequest) -> str:
+    """Who asks, for the record: a function key has no name."""
+    from rotation import api
+
+    return api.caller(req.headers.get("x-ms-client-principal")) if SIGN_IN else "a function key"
+
+
+def _record(req: func.HttpRequest, status_code: int, why: str) -> None:
+    """A line for each request that was refused, whoever sent it; the host adds the operation id."""
+    from rotation.model import clean
+
+    place = clean(urlsplit(req.url).path, 120)
+    _log.warning(
+        "%s %s by %s was refused: %d %s", clean(req.method, 10), place, _caller(req), status_code, why
+    )
 
 
 def _answered(
@@ -60,17 +98,25 @@ def _answered(
         from rotation.settings import Mistakes
 
         trace_parent = context.trace_context.trace_parent
-        if refusal := _refusal(req):
-            return _problem(refusal, trace_parent)
-        rotation = current()
-        if isinstance(rotation, Mistakes):
-            detail = " ".join(rotation.sentences)
-            return _problem(Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail), trace_parent)
-        try:
-            answered = await work(Call(req, rotation, trace_parent))
-        except LedgerUnavailableError as error:
-            answered = Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        return _problem(answered, trace_parent) if isinstance(answered, Problem) else answered
+
+        async def attempt() -> func.HttpResponse | Problem:
+            if refusal := _refusal(req):
+                return refusal
+            rotation = current()
+            if isinstance(rotation, Mistakes):
+                return Problem(HTTPStatus.SERVICE_UNAVAILABLE, " ".join(rotation.sentences))
+            try:
+                return await work(Call(req, rotation, trace_parent))
+            except LedgerUnavailableError as error:
+                return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+        answered = await _guarded(attempt(), work.__name__)
+        if answered is None:
+            answered = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, BROKEN)
+        if not isinstance(answered, Problem):
+            return answered
+        _record(req, answered.status, answered.detail)
+        return _problem(answered, trace_parent)
 
     return answer
 
@@ -83,7 +129,7 @@ async def on_certificate_event(event: func.EventGridEvent, context: func.Context
     Always ends in success, or Event Grid would delay every other delivery: what is left undone here, the
     timer does.
     """
-    await _heed(event, event.id, context)
+    await _guarded(_heed(event, event.id, context), "on_certificate_event")
 
 
 EVENT_QUEUE = event_queue()
@@ -220,7 +266,9 @@ async def resync(call: Call) -> "func.HttpResponse | Problem":
     if isinstance(asked, api.Problem):
         return asked
     try:
-        result = await rotation.run(asked.scope, asked.mode, Trigger.HAND, call.trace_parent, asked.overrides)
+        result = await rotation.run(
+            asked.scope, asked.mode, Trigger.HAND, call.trace_parent, asked.overrides, asked_by=_caller(req)
+        )
     except TimeoutError:
         detail = "Not done in time; the timer goes on with it. Look at /api/status."
         return api.Problem(HTTPStatus.GATEWAY_TIMEOUT, detail)
@@ -260,7 +308,7 @@ async def pause(call: Call) -> "func.HttpResponse | Problem":
 
     content_type = call.req.headers.get("content-type", "")
     asked = api.read_pause(content_type, call.req.get_body(), call.rotation.world.now())
-    return asked if isinstance(asked, api.Problem) else await _set_pause(call.rotation, asked)
+    return asked if isinstance(asked, api.Problem) else await _set_pause(call, asked)
 
 
 @app.function_name("resume")
@@ -268,7 +316,7 @@ async def pause(call: Call) -> "func.HttpResponse | Problem":
 @_answered
 async def resume(call: Call) -> func.HttpResponse:
     """Turns the kill switch off."""
-    return await _set_pause(call.rotation, None)
+    return await _set_pause(call, None)
 
 
 @app.function_name("status")
@@ -290,14 +338,24 @@ async def status(call: Call) -> "func.HttpResponse | Problem":
 @app.route(route="page", methods=["GET"])
 async def page(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """What /api/status tells, for people."""
+    from rotation.web import page as web
+
+    def refuse(status_code: HTTPStatus, sentences: tuple[str, ...]) -> func.HttpResponse:
+        _record(req, status_code, " ".join(sentences))
+        operation_id = _operation_id(context.trace_context.trace_parent)
+        return _html(web.render_problem(status_code, sentences, operation_id, req.params), status_code)
+
+    shown = await _guarded(_page(req, refuse), "page")
+    return shown or refuse(HTTPStatus.INTERNAL_SERVER_ERROR, (BROKEN,))
+
+
+async def _page(
+    req: func.HttpRequest, refuse: Callable[[HTTPStatus, tuple[str, ...]], func.HttpResponse]
+) -> func.HttpResponse:
     from rotation.app import current
     from rotation.reconcile import LedgerUnavailableError
     from rotation.settings import Mistakes
     from rotation.web import page as web
-
-    def refuse(status_code: HTTPStatus, sentences: tuple[str, ...]) -> func.HttpResponse:
-        operation_id = _operation_id(context.trace_context.trace_parent)
-        return _html(web.render_problem(status_code, sentences, operation_id, req.params), status_code)
 
     if refusal := _refusal(req):
         return refuse(refusal.status, (refusal.detail,))
@@ -399,11 +457,12 @@ async def unknown(call: Call) -> "Problem":
     return api.unknown_place(call.req.method, path, json.loads(composition.openapi()))
 
 
-async def _set_pause(rotation: "App", wanted: "Pause | None") -> func.HttpResponse:
+async def _set_pause(call: Call, wanted: "Pause | None") -> func.HttpResponse:
     from rotation import report
 
-    await rotation.world.ledger.set_pause(wanted)
-    _log.warning("All syncs are %s", f"paused: {wanted.reason}" if wanted else "resumed")
+    await call.rotation.world.ledger.set_pause(wanted)
+    done = f"paused: {wanted.reason}" if wanted else "resumed"
+    _log.warning("All syncs are %s, by %s", done, _caller(call.req))
     return _json({"paused": report.pause_to_json(wanted)}, HTTPStatus.OK, {})
 
 

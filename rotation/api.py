@@ -310,31 +310,69 @@ class Role(StrEnum):
 _ROLE_CLAIMS = frozenset({"roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"})
 
 
-def refuse_entry(method: str, client_principal: str | None) -> Problem | None:
+_NAME_CLAIMS = (
+    "preferred_username",
+    "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn",
+    "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress",
+    "appid",
+    "azp",
+)
+"""What a person or a program is called, the most telling first."""
+
+_OBJECT_CLAIMS = ("oid", "http://schemas.microsoft.com/identity/claims/objectidentifier")
+_OTHER_SITES = frozenset({"cross-site", "same-site"})
+
+
+def refuse_entry(method: str, client_principal: str | None, fetch_site: str | None = None) -> Problem | None:
     """Why who has signed in may not do this; None lets him.
 
     Args:
         method: of the request.
+        fetch_site: the header sec-fetch-site, by which a browser says whose page has sent the request; the
+            cookie of who has signed in goes with it whoever that is. https://www.w3.org/TR/fetch-metadata/
         client_principal: the header x-ms-client-principal. App Service Authentication sets it, and removes it
             from what comes from outside; it is worth nothing where that is off.
             https://learn.microsoft.com/azure/app-service/configure-authentication-user-identities
     """
     try:
         held = _roles(client_principal or "")
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except _NO_PRINCIPAL:
         return Problem(HTTPStatus.UNAUTHORIZED, "Sign in with Entra: the request does not say who sent it.")
     needed = Role.READER if method.upper() in {"GET", "HEAD"} else Role.OPERATOR
+    if needed is Role.OPERATOR and (fetch_site or "").strip().lower() in _OTHER_SITES:
+        return Problem(HTTPStatus.FORBIDDEN, "Another site's page has sent this; use the app's own.")
     if held & {needed, Role.OPERATOR}:
         return None
     return Problem(HTTPStatus.FORBIDDEN, f"The app role {needed} is needed; ask for it to be assigned.")
 
 
+def caller(client_principal: str | None) -> str:
+    """Who has signed in, for the record: a name, which may be given anew, and the object id, which is not."""
+    try:
+        said = {str(typ): clean(val, 100) for typ, val in _claims(client_principal or "")}
+    except _NO_PRINCIPAL:
+        return "nobody known"
+    name = next((said[claim] for claim in _NAME_CLAIMS if claim in said), "somebody")
+    return f"{name} ({next((said[claim] for claim in _OBJECT_CLAIMS if claim in said), 'no object id')})"
+
+
+_NO_PRINCIPAL = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
 def _roles(client_principal: str) -> set[str]:
-    """The app roles in the base64 of `{"auth_typ": "aad", "claims": [{"typ": "roles", "val": "reader"}]}`."""
+    return {val for typ, val in _claims(client_principal) if typ in _ROLE_CLAIMS}
+
+
+def _claims(client_principal: str) -> list[tuple[str, str]]:
+    """What is in the base64 of `{"auth_typ": "aad", "claims": [{"typ": "roles", "val": "reader"}]}`.
+
+    Raises:
+        ValueError, TypeError, LookupError, AttributeError, RecursionError: it is no principal of Entra.
+    """
     principal = json.loads(base64.b64decode(client_principal, validate=True))
     if principal["auth_typ"] != "aad":
         raise ValueError("not signed in with Entra")
-    return {claim["val"] for claim in principal["claims"] if claim["typ"] in _ROLE_CLAIMS}
+    return [(claim["typ"], claim["val"]) for claim in principal["claims"]]
 
 
 def unknown_place(method: str, path: str, document: Mapping[str, Any]) -> Problem:

@@ -53,13 +53,15 @@ class App:
         """What the pass may do: while ROTATION_MODE is observe, nothing but look."""
         return wanted if self.settings.enforce else Mode.OBSERVE
 
-    async def run(
+    async def run(  # noqa: PLR0913 - what a pass is made of
         self,
         scope: Scope,
         mode: Mode,
         trigger: Trigger,
         trace_parent: str | None,
         overrides: frozenset[Reason] = frozenset(),
+        *,
+        asked_by: str = "",
     ) -> Report:
         """Reconcile, then tell: to the ledger, to Application Insights, to the log, to the topic.
 
@@ -68,7 +70,9 @@ class App:
         """
         async with asyncio.timeout(self.world.budget(trigger).total_seconds()):
             with counted() as counter:
-                report = await reconcile(self.world, scope, self.mode(mode), trigger, overrides)
+                report = await reconcile(
+                    self.world, scope, self.mode(mode), trigger, overrides, asked_by=asked_by
+                )
             report = replace(report, calls=Calls(**counter))
             _tell_log(report)
             await self._keep(report)
@@ -185,14 +189,19 @@ class App:
 
 
 def _tell_log(report: Report) -> None:
+    """The summary, and each decision that acts or refuses, with its run, its claim and who asked."""
+    run = report.run
+    by = f"{run.trigger} by {run.asked_by}" if run.asked_by else run.trigger
     _log.info("%s", reports.summary(report))
-    if report.run.overrides:
-        _log.warning("Run %s overrides %s", report.run.run_id, ", ".join(sorted(report.run.overrides)))
+    if run.overrides:
+        _log.warning("Run %s (%s) overrides %s", run.run_id, by, ", ".join(sorted(run.overrides)))
     for problem in report.problems:
         _log.error("%s", problem)
     for decision in report.decisions:
         if decision.choice is not Choice.NOTHING_STALE:
-            _log.info("%s: %s", decision.choice, decision.message)
+            claim = f", claim {decision.claim.claim_id}" if decision.claim else ""
+            audit = f"run {run.run_id}, {run.mode}, {by}{claim}"
+            _log.info("%s (%s): %s", decision.choice, audit, decision.message)
 
 
 def build(settings: Settings) -> App:

@@ -6,10 +6,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
+from traceback import format_tb
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+)
+"""Control and format characters, line separators and halves of surrogate pairs (Cc, Cf, Zl, Zp, Cs)."""
+
 _VAULT_NAME = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
 _OBJECT_NAME = re.compile(r"[0-9a-z-]{1,127}")
 _ADDRESS = re.compile(r"([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::(\d{1,5}))?(?:\*(\d{1,3}))?", re.ASCII)
@@ -26,8 +33,14 @@ IDLE_STATES = frozenset({"succeeded", "ready", "failed"})
 
 
 def clean(text: object, limit: int = 256) -> str:
-    """An outside string made safe to log and show: no control or bidirectional characters, capped."""
+    """An outside string made safe to log and show: no character that is unseen or moves others, capped."""
     return _UNPRINTABLE.sub(" ", str(text))[:limit]
+
+
+def trace(error: BaseException) -> str:
+    """Where an exception was raised, and what it says made safe to log: its text may be somebody else's."""
+    frames = "".join(format_tb(error.__traceback__))
+    return f"{type(error).__name__}: {clean(error)}\n{frames}".rstrip()
 
 
 def shorten(thumbprint: str) -> str:
@@ -809,7 +822,8 @@ class Decision:
 class Pass:
     """One run of the path: who asked for it, what it may do, and the time it decides by.
 
-    `overrides` are the blocks that a person has decided to go past.
+    `overrides` are the blocks that a person has decided to go past; `asked_by` names that person, or says
+    that it was a function key, and is empty where nobody asked.
     """
 
     run_id: str
@@ -818,6 +832,7 @@ class Pass:
     scope: Scope
     now: datetime
     overrides: frozenset[Reason] = frozenset()
+    asked_by: str = ""
 
     @property
     def dry(self) -> bool:

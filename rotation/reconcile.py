@@ -50,6 +50,7 @@ from rotation.model import (
     Trigger,
     UnreadableCause,
     Verdict,
+    trace,
 )
 from rotation.pace import Pace, reads, writes
 from rotation.plan import decide, settle
@@ -228,12 +229,14 @@ class _Work:
         return self.run.now + (self.world.now() - self.began_at) + timedelta(seconds=1)
 
 
-async def reconcile(
+async def reconcile(  # noqa: PLR0913 - what a pass is made of
     world: World,
     scope: Scope,
     mode: Mode,
     trigger: Trigger,
     overrides: frozenset[Reason] = frozenset(),
+    *,
+    asked_by: str = "",
 ) -> Report:
     """Look at what the scope selects, judge it, and do what the mode allows.
 
@@ -243,7 +246,7 @@ async def reconcile(
     began, began_at, time_is = time.monotonic(), world.now(), _Time(world.budget(trigger))
     inventory = await _discover(world.kinds, scope.shard, time_is)
     now = inventory.as_of or world.now()
-    run = Pass(scope.run_id or str(uuid.uuid4()), trigger, mode, scope, now, overrides)
+    run = Pass(scope.run_id or str(uuid.uuid4()), trigger, mode, scope, now, overrides, asked_by)
     turns, door = asyncio.Semaphore(SYNCS_AT_ONCE), asyncio.Lock()
     work = _Work(world, run, time_is, began_at, turns, door, {})
     gateways: Sequence[Gateway] = select(inventory.gateways, scope)
@@ -530,7 +533,7 @@ def _judge(evidence: Evidence, now: datetime, limits: Limits) -> Verdict:
         return judge(evidence, now, limits)
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a verdict
         where = f"{evidence.gateway.name} {evidence.binding.hostname}"
-        _log.exception("%s could not be judged", where)
+        _log.error("%s could not be judged: %s", where, trace(error))
         message = f"{where}: could not be judged ({type(error).__name__}); the app's log has the details."
         return Verdict(evidence, Status.UNKNOWN, Reason.INTERNAL_ERROR, message)
 

@@ -156,6 +156,7 @@ def verdict_changed(run: Pass, verdict: Verdict, before: LastVerdict | None) -> 
 
 def sync_requested(run: Pass, decision: Decision) -> Event:
     """The intent: told even if the worker is killed before the answer."""
+    claim = decision.claim
     properties = {
         **_common(run),
         **_gateway(decision.gateway),
@@ -163,6 +164,9 @@ def sync_requested(run: Pass, decision: Decision) -> Event:
         "message": decision.message[:LONGEST_MESSAGE],
         "forced": str(run.mode is Mode.FORCE).lower(),
         "overrides": ",".join(sorted(run.overrides)),
+        "asked_by": run.asked_by,
+        "versions": ",".join(sorted({w.version for w in claim.wanted.values()})[:5]) if claim else "",
+        "claim_id": claim.claim_id if claim else "",
     }
     return _once(Event(SYNC_REQUESTED, properties, _attempt(decision)), "run_id")
 
@@ -294,6 +298,7 @@ def _run(report: Report) -> Event:
         **_common(report.run),
         "scope": "everything" if report.run.scope.everything else str(report.run.scope),
         "problems": " | ".join(report.problems)[:4000],
+        "asked_by": report.run.asked_by,
     }
     measurements = {
         "duration_seconds": report.duration_seconds,

@@ -155,9 +155,9 @@ def test_sandbox_and_rotation_are_strangers() -> None:
     assert not importers("sandbox", "tests")
 
 
-def test_one_place_catches_everything() -> None:
-    """Proves that a bug is hidden nowhere, and becomes a verdict in one place."""
-    expected = ["rotation/reconcile.py"]
+def test_two_places_catch_everything() -> None:
+    """Proves that a bug is hidden nowhere: it becomes a verdict, and at the doors a fixed text with an id."""
+    expected = ["rotation/reconcile.py", "function_app.py"]
     actual = [
         path
         for path, tree in APP.items()

@@ -21,6 +21,7 @@ from rotation.reconcile import reconcile
 from rotation.settings import Settings
 
 READS_AT_ONCE = 16
+SHELL = "the command line"
 
 
 async def look(settings: Settings, scope: Scope, overrides: frozenset[Reason]) -> Report:
@@ -35,8 +36,10 @@ async def act(settings: Settings, asked: Resync) -> Report:
     made = build(settings)
     async with made.opened:
         if made.insights is None:
-            return await reconcile(made.world, asked.scope, asked.mode, Trigger.HAND, asked.overrides)
-        return await made.run(asked.scope, asked.mode, Trigger.HAND, None, asked.overrides)
+            return await reconcile(
+                made.world, asked.scope, asked.mode, Trigger.HAND, asked.overrides, asked_by=SHELL
+            )
+        return await made.run(asked.scope, asked.mode, Trigger.HAND, None, asked.overrides, asked_by=SHELL)
 
 
 async def survey(

@@ -166,7 +166,12 @@ FIELDS = {
         | {"event_id", "at", "was_status", "was_reason", "was_since"},
         set[str](),
     ),
-    "SyncRequested": (COMMON | GATEWAY | {"event_id", "at", "message", "forced", "overrides"}, {"attempt"}),
+    "SyncRequested": (
+        COMMON
+        | GATEWAY
+        | {"event_id", "at", "message", "forced", "overrides", "asked_by", "versions", "claim_id"},
+        {"attempt"},
+    ),
     "SyncAnswered": (COMMON | GATEWAY | {"event_id", "at", "outcome", "detail"}, {"attempt"}),
     "RotationProven": (
         COMMON
@@ -180,7 +185,7 @@ FIELDS = {
         set(),
     ),
     "RunCompleted": (
-        COMMON | {"scope", "problems"},
+        COMMON | {"scope", "problems", "asked_by"},
         {
             "duration_seconds",
             "gateways",
