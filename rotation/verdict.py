@@ -281,6 +281,8 @@ def served(case: _Case) -> Finding | None:
             f"{seen}, but {front.name} in front does not believe it ({front.detail}): its clients get 502."
             " Add the root of the new certificate to the trusted root certificates of its backend settings.",
         )
+    if front and front.distrusts is None:
+        seen += f" ({front.name} in front could not be asked whether it believes that: {front.detail})"
     left = case.expected.not_after - case.now
     if left > case.limits.expires_soon:
         return Finding(Status.IN_SYNC, Reason.SERVED, f"{seen}.")

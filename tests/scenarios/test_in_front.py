@@ -109,6 +109,22 @@ def test_a_health_that_cannot_be_read_does_not_make_it_well() -> None:
         assert outcome(stage.tick()[API]) == ("IN_SYNC", "FrontDistrusts")
 
 
+def test_a_front_that_may_not_be_asked_is_mentioned() -> None:
+    """Without the right there is no answer, and that is said and not hidden."""
+    world, certificate, _, _ = contoso(OLD_ROOT)
+    world.granted_actions = ["*/read", "Microsoft.ApiManagement/service/refreshHostnames/action"]
+    with Stage(world, KINDS) as stage:
+        certificate.renew(issuer=OLD_ROOT)
+        stage.settle()
+        world.clock.advance(timedelta(minutes=30))
+        stage.tick()
+        verdict = stage.tick()[API]
+
+        assert outcome(verdict) == ("IN_SYNC", "Served")
+        assert "Application Gateway agw in front could not be asked" in verdict["message"]
+        assert "backendhealth/action" in verdict["message"]
+
+
 ISSUERS = {
     "the same root": ((OLD_ROOT,), OLD_ROOT, OLD_ROOT),
     "a root that is trusted already": ((OLD_ROOT, NEW_ROOT), OLD_ROOT, NEW_ROOT),
