@@ -116,12 +116,12 @@ def test_an_address_that_is_slow_to_accept_is_not_dead() -> None:
 
 
 def stalling(seconds: float) -> ssl.SSLContext:
-    """A client whose process gets no processor for a while, when its hellos are on their way."""
+    """A client whose process gets no processor for a while, when thirty-two hellos are on their way."""
     steps = itertools.count(1)
 
     class Stalling(ssl.SSLObject):
         def do_handshake(self) -> None:
-            if next(steps) == 40:
+            if next(steps) == 52:
                 threading.Event().wait(seconds)
             super().do_handshake()
 
@@ -135,9 +135,9 @@ def test_what_was_answered_is_read_although_this_process_is_late() -> None:
     with Listener(farm.serving(TRUSTED)) as listener:
         probe = TlsProbe(stalling(4.8), {("gateway.test", 443): listener.place}, timedelta(seconds=4))
 
-        seen = look(probe, [Endpoint(name, "West Europe", "gateway.test") for name in names(36)])
+        seen = look(probe, [Endpoint(name, "West Europe", "gateway.test") for name in names(32)])
 
-    assert [None] * 36 == faults(seen)
+    assert [None] * 32 == faults(seen)
 
 
 def test_a_process_that_is_very_late_gives_up_in_order() -> None:
