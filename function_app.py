@@ -265,6 +265,8 @@ async def resync(call: Call) -> "func.HttpResponse | Problem":
     )
     if isinstance(asked, api.Problem):
         return asked
+    if asked.scope == Scope() and (refusal := await rotation.too_many()):
+        return api.Problem(HTTPStatus.BAD_REQUEST, refusal)
     try:
         result = await rotation.run(
             asked.scope, asked.mode, Trigger.HAND, call.trace_parent, asked.overrides, asked_by=_caller(req)

@@ -11,6 +11,7 @@ from functools import partial
 from socket import socket
 
 from sandbox.azure import Azure
+from sandbox.resource_graph import service_row
 from sandbox.tls_gateway import Contexts
 from sandbox.world import Certificate, Hostname, Service, World
 
@@ -35,7 +36,8 @@ def world_of(services: int) -> World:
 
     for number in range(services):
         hostnames = tuple(hostname() for _ in range(2 if number % 5 == 0 else 1))
-        world.add_service(f"apim-{number}", regions={"West Europe": 1}, hostnames=hostnames)
+        service = world.add_service(f"apim-{number}", regions={"West Europe": 1}, hostnames=hostnames)
+        world.graph.kept[service.id] = service_row(service, world.clock.now())
     return world
 
 

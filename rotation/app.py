@@ -26,6 +26,9 @@ from rotation.shards import Part, how_many, to_messages
 if TYPE_CHECKING:
     from rotation.clients.notices import Notices
 
+MOST_SHARDS_BY_HAND = 8
+"""That a pass over everything may have the size of."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -98,6 +101,15 @@ class App:
             _log.warning("Nor could they: %s", error)
             known = 0
         return how_many(known, self.settings.shard_size), None
+
+    async def too_many(self) -> str | None:
+        """Why everything cannot be asked for by hand: what a pass has no time for it would call UNKNOWN."""
+        if self.settings.shard_queue is None or (await self.shards())[0] <= MOST_SHARDS_BY_HAND:
+            return None
+        return (
+            "The fleet is too large for one pass by hand, and the timer looks at all of it anyway: name a"
+            " vault, a certificate, a hostname or a gateway."
+        )
 
     async def split(self) -> list[str]:
         """The messages that ask for every shard once; none where one pass is enough."""

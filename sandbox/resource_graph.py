@@ -138,7 +138,7 @@ class ResourceGraph:
             "resultTruncated": "false",
         }
         if after >= len(rows):
-            self._shown.pop(context)
+            self._shown.pop(context, None)
         if after < len(rows) and "id" not in shown[0]:
             page["resultTruncated"] = "true"  # only where there is no way to the rest: azure-docs #50606
         elif after < len(rows):
@@ -149,7 +149,8 @@ class ResourceGraph:
         table, *operators = (part.strip() for part in query.split("|"))
         rows: Rows
         if table.casefold() == "resources":
-            rows = [self._service_row(*each) for each in self._services(scope)]
+            kept = self._world.graph.kept
+            rows = [kept.get(each[0].id) or service_row(*each) for each in self._services(scope)]
             rows += arm_network.rows(self._world, scope, self._lately)
         elif table.casefold() == "advisorresources":
             rows = [row for service, _ in self._services(scope) for row in _recommendation_rows(service)]
@@ -178,26 +179,28 @@ class ResourceGraph:
             if service.subscription_id.casefold() in scope and service.created <= moment:
                 yield service, moment
 
-    def _service_row(self, service: Service, moment: datetime) -> Row:
-        body = service_body(service, moment)
-        return {
-            "id": body["id"],
-            "name": body["name"],
-            "type": body["type"].casefold(),
-            "tenantId": self._world.tenant_id,
-            "kind": "",
-            "location": body["location"],
-            "resourceGroup": service.resource_group.casefold(),
-            "subscriptionId": service.subscription_id,
-            "managedBy": "",
-            "sku": body["sku"],
-            "plan": None,
-            "properties": body["properties"],
-            "tags": body["tags"] or None,
-            "identity": body["identity"],
-            "zones": None,
-            "extendedLocation": None,
-        }
+
+def service_row(service: Service, moment: datetime) -> Row:
+    """A service as the table has it."""
+    body = service_body(service, moment)
+    return {
+        "id": body["id"],
+        "name": body["name"],
+        "type": body["type"].casefold(),
+        "tenantId": service.world.tenant_id,
+        "kind": "",
+        "location": body["location"],
+        "resourceGroup": service.resource_group.casefold(),
+        "subscriptionId": service.subscription_id,
+        "managedBy": "",
+        "sku": body["sku"],
+        "plan": None,
+        "properties": body["properties"],
+        "tags": body["tags"] or None,
+        "identity": body["identity"],
+        "zones": None,
+        "extendedLocation": None,
+    }
 
 
 def _recommendation_rows(service: Service) -> Iterator[Row]:

@@ -123,12 +123,14 @@ class GraphHabits:
 
     Those are named by their path, like `properties.hostnameConfigurations.keyVaultId`. A user has `quota`
     queries in each `window`. `hashes`: whether it knows hash_sha256, which is documented for Kusto only.
+    `kept` has rows by service id that are shown as they are: many services that do not change cost less.
     """
 
     lag: timedelta = _NOTHING
     hidden: set[str] = field(default_factory=set)
     denied: bool = False
     hashes: bool = True
+    kept: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     most_rows: int = 1000
     quota: int = 15
     window: timedelta = timedelta(seconds=5)

@@ -338,6 +338,20 @@ def test_a_fleet_that_grows_is_shown_whole_while_the_number_of_shards_changes() 
         assert set(hostnames(6)) == set(shown(stage))
 
 
+def test_everything_by_hand_is_one_pass_and_refused_where_that_is_too_much() -> None:
+    """A pass without time would call what it did not reach UNKNOWN; a narrower scope is taken."""
+    world, certificate = fleet()
+    with Stage(world, SPLIT, schema=None) as stage:
+        certificate.renew(announce=False)
+        assert 202 == stage.resync(all=True).status
+        assert NINE == synced(world)
+    with Stage(world, SPLIT | {"ROTATION_SHARD_SIZE": "1"}, schema=None) as stage:
+        answer = stage.resync(all=True)
+
+        assert (400, True) == (answer.status, "too large for one pass" in answer.json()["detail"])
+        assert 202 == stage.resync(hostname="api1.contoso.com").status
+
+
 @pytest.mark.parametrize(("settings", "registered"), [(SPLIT, True), ({}, False)])
 def test_the_functions_exist_only_where_there_is_a_queue(
     settings: dict[str, str], *, registered: bool
