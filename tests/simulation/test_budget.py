@@ -125,7 +125,7 @@ def test_a_list_that_never_comes_is_a_problem(trigger: Trigger, budget: timedelt
 def test_a_kind_whose_list_never_comes_does_not_hide_the_others(trigger: Trigger, budget: timedelta) -> None:
     """Proves that gateways of another kind are judged and synced, and that the report says so."""
     sim, worker, world = stale()
-    deaf = {GatewayKind.SELF_HOSTED: DeafGateways(worker, "discover"), **world.kinds}
+    deaf = {**world.kinds, GatewayKind.SELF_HOSTED: DeafGateways(worker, "discover")}
     report, took = look(sim, replace(world, kinds=deaf), trigger)
 
     assert took < budget
