@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 TOOLS := .venv-tools
 
 .DEFAULT_GOAL := demo
-.PHONY: demo sandbox test planted soak kills coverage mutants bench bench-quick package package-check audit lint types format lock clean
+.PHONY: demo sandbox test planted soak kills hangs coverage mutants bench bench-quick package package-check audit lint types format lock clean
 
 $(VENV)/ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "$(PYTHON) is Python " + sys.version.split()[0] + ": 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.13)")'
@@ -34,9 +34,14 @@ soak: $(VENV)/ready
 kills: $(VENV)/ready
 	$(RUN) -m tests.crash.kills
 
+SERVICES ?= 10000
+hangs: $(VENV)/ready
+	$(RUN) -m tests.crash.hangs --services $(SERVICES)
+
 coverage: export COVERAGE_FILE = $(VENV)/coverage
 coverage: $(VENV)/ready
-	EVERY_NTH_CASE=53 $(RUN) -m coverage run --rcfile tests/mutation/coverage.ini -m pytest tests/unit
+	EVERY_NTH_CASE=53 $(RUN) -m coverage run --rcfile tests/mutation/coverage.ini -m pytest --numprocesses 2 --dist loadfile tests/unit
+	$(RUN) -m coverage combine --quiet --rcfile tests/mutation/coverage.ini
 	$(RUN) -m coverage report --rcfile tests/mutation/coverage.ini
 
 mutants: $(VENV)/ready

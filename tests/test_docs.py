@@ -310,7 +310,9 @@ def test_the_figures_of_the_reliability_page_are_those_of_the_tests() -> None:
     assert "0 false `IN_SYNC`, 0 false `STALE`" in page
     assert "assert (0, 0, 0) == (figures.false_in_sync, figures.false_stale, figures.other_unfounded)" in soak
     assert "SCHEDULES ?= 100000" in text("Makefile")
-    assert "make soak SCHEDULES=300" in text(".ci/run")
+    assert "make soak SCHEDULES=3000" in text(".ci/run")
+    assert "LEAST_VERDICTS = 100\n" in text("tests/simulation/soak.py")
+    assert "`.ci/run` runs 3,000 schedules more: at least 300,000 verdicts" in page
     outbox = text("tests/simulation/test_outbox.py")
     assert "KILLS = range(20)" in outbox
     assert "20 kills" in page

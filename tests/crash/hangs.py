@@ -31,6 +31,7 @@ from sandbox.world import (
 )
 from tests.crash.fleet import Fleet, FleetScene
 from tests.crash.kills import say
+from tests.results import keep
 
 GOAL_SECONDS = 20.0
 MOST_SECONDS = 25.0
@@ -256,7 +257,7 @@ def main() -> int:
     parser.add_argument("--services", type=int, default=12, help="that use the certificate")
     parser.add_argument("--jobs", type=int, default=3, help="combinations at a time")
     parser.add_argument("--only", default="", help="combinations whose name holds this")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in tests/results.json")
     options = parser.parse_args()
     began = time.monotonic()
     wanted = [
@@ -275,12 +276,13 @@ def main() -> int:
         rest = f"next event {hung.after:4.1f} s | tick {hung.tick:3.0f} s"
         done = f"{hung.synced} of {hung.services} synced"
         say(f"{hung.name.ljust(width)} | {seconds} | {rest} | {done} | {'ok' if hung.well else 'MISSED'}")
-    return _figures(results, options.json, round(time.monotonic() - began))
+    return _figures(results, round(time.monotonic() - began), kept=options.keep)
 
 
-def _figures(results: Sequence[Hung], file: Path | None, seconds: int) -> int:
+def _figures(results: Sequence[Hung], seconds: int, *, kept: bool) -> int:
     everything = [each for hung in results for each in hung.seconds]
     figures: dict[str, object] = {
+        "services": max(hung.services for hung in results),
         "combinations": len(results),
         "events": len(everything),
         "p50_seconds": round(percentile(everything, 0.5), 1),
@@ -295,8 +297,8 @@ def _figures(results: Sequence[Hung], file: Path | None, seconds: int) -> int:
         f" {figures['well']} of {len(results)} combinations well"
     )
     say(json.dumps(figures))
-    if file:
-        file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if kept:
+        keep("hangs", figures)
     within = percentile(everything, 0.999) < GOAL_SECONDS and max(everything) < MOST_SECONDS
     return 0 if within and all(hung.well for hung in results) else 1
 

@@ -15,12 +15,12 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 from tests.crash.gate import Point, Side
 from tests.crash.rotations import MOST_TICKS, SCENARIOS, Case, Scenario, check
 from tests.crash.scene import Scene, commits, stop_in_write
+from tests.results import keep
 
 _PASS_SECONDS = 30.0
 _MOMENTS = 0.008
@@ -187,7 +187,7 @@ def main() -> int:
     parser.add_argument("--units", type=int, default=2, help="scale units of the main region")
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     parser.add_argument("--least", type=int, default=200, help="fail with fewer kills; 0 with --only")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in tests/results.json")
     options = parser.parse_args()
     random_ = random.Random(options.seed)  # noqa: S311 - moments to kill at, not secrets
     began = time.monotonic()
@@ -222,8 +222,8 @@ def main() -> int:
         "scenarios": figures,
     }
     say(json.dumps(told))
-    if options.json:
-        options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    if options.keep:
+        keep("kills", told)
     # One of a new ledger's two first transactions, and whatever another order of arrival leaves out.
     most_missed = len(figures) * options.rounds + len(kills) // 50
     if (missed := len(kills) - done) > most_missed:

@@ -1,7 +1,7 @@
 """Any number of schedules: `python -m tests.simulation.soak --schedules 100000 --seed 0`.
 
 Prints the figures as a table and as JSON. Ends with 1 where anything was wrong, after the story of the first
-schedule in which it was.
+schedule in which it was, or where the oracle had too few verdicts to judge.
 """
 
 import argparse
@@ -15,11 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
+from tests.results import keep
 from tests.simulation.oracle import Figures
 from tests.simulation.schedule import ANYTHING, Conditions, Schedule
 
 CHUNK = 50
 LINES_BEFORE_A_VIOLATION = 60
+
+LEAST_VERDICTS = 100
+"""Of a schedule, on average: with fewer the oracle would not have seen enough."""
 
 
 @dataclass(slots=True)
@@ -88,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--schedules", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first schedule; the others follow")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in tests/results.json")
     asked = parser.parse_args(arguments)
     began = time.perf_counter()
     result = Result()
@@ -97,8 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{render(result)}\n{json.dumps(result.to_json())}\n")
     for seed, violations in itertools.islice(sorted(result.failed.items()), 20):
         sys.stdout.write(f"seed {seed}: {violations[0]} ({len(violations)} in all)\n")
+    if asked.keep:
+        keep("soak", result.to_json())
     if not result.failed:
-        return 0
+        return int(result.figures.judged < LEAST_VERDICTS * asked.schedules)
     sys.stdout.write("\n".join(("", "The story of the first:", *story(min(result.failed)), "")))
     return 1
 

@@ -1,0 +1,72 @@
+"""The figures of the last long runs, kept beside the programs that made them.
+
+docs/reliability.md has them as `render` puts them, which a test compares.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "tests/results.json"
+
+Figures = Mapping[str, Any]
+
+
+def keep(run: str, figures: Figures, kept: Path = KEPT) -> None:
+    """Keep the figures of a run in place of its last ones, with when, on what and from what they are."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    made = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "commit": commit.stdout.strip() or "unknown",
+    }
+    runs = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    text = json.dumps({**runs, run: {**made, **figures}}, indent=1)
+    kept.write_text(f"{text}\n", encoding="utf-8")
+
+
+def render(runs: Mapping[str, Figures]) -> str:
+    """The table of docs/reliability.md."""
+    rows = ["| run | on | figures |", "|---|---|---|"]
+    said_of = {"soak": _soak, "kills": _kills, "hangs": _hangs}
+    for name, run in runs.items():
+        command, figures = said_of[name](run)
+        rows.append(f"| {command} | {run['date']}, {run['machine']}, {run['commit']} | {figures} |")
+    return "\n".join(rows)
+
+
+def _soak(run: Figures) -> tuple[str, str]:
+    return f"`make soak SCHEDULES={run['schedules']}`", (
+        f"{run['schedules']:,} schedules, {run['passes']:,} passes, {run['troubles']:,} faults,"
+        f" {run['died']:,} workers killed; {run['verdicts_judged']:,} verdicts judged:"
+        f" {run['false_in_sync']} false `IN_SYNC`, {run['false_stale']} false `STALE`,"
+        f" {run['other_unfounded']} otherwise unfounded; {run['silent']} silent; {run['posts']:,} syncs asked"
+        f" for, at most {run['worst_syncs_in_24_h']} of a version in 24 h, {run['before_retry_after']} before"
+        f" a `Retry-After` had passed; {run['never_told']} of {run['owed']:,} events never told;"
+        f" {run['sampled_missed']} of {run['sampled_rollouts']:,} looks at a rollout missed it"
+    )
+
+
+def _kills(run: Figures) -> tuple[str, str]:
+    every = run["scenarios"]["all"]
+    return "`make kills`", (
+        f"{every['kills']} kills at every request, connection and ledger write of"
+        f" {len(run['scenarios']) - 1} scenarios: {every['recovered']} recovered, {every['in_one_tick']} in"
+        f" one tick, {every['in_two_ticks']} in two"
+    )
+
+
+def _hangs(run: Figures) -> tuple[str, str]:
+    return f"`make hangs SERVICES={run['services']}`", (
+        f"{run['services']:,} services use the renewed certificate; {run['combinations']} times something"
+        f" hangs, or everything, or nothing: {run['events']:,} events answered, p99.9"
+        f" {run['p99_9_seconds']} s, the longest {run['max_seconds']} s"
+    )
