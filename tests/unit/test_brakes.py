@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from rotation.brakes import Brakes, admit, answered, first_end, hold_back, open_until
+from rotation.brakes import Brakes, admit, answered, first_end, hold_back, open_until, subscription_row
 from rotation.inventory import comes_before, select
 from rotation.model import (
     Asked,
@@ -401,3 +401,8 @@ def test_a_later_ring_waits_for_what_another_worker_looks_at(
 def test_what_is_not_to_be_synced_is_left_as_it_was_decided() -> None:
     """Proves that the brakes hold syncs only."""
     assert {"apim-1": Choice.NOTHING_STALE} == held([verdict(gateway(1), Status.IN_SYNC)])
+
+
+def test_what_a_subscription_shares_is_kept_under_its_id() -> None:
+    """Proves that its row is no gateway's."""
+    assert "/subscriptions/1" == subscription_row("/subscriptions/1/resourcegroups/rg/providers/x/y/z")

@@ -9,6 +9,7 @@ import pytest
 
 from rotation.history import (
     FRONTS_ASKED_FOR,
+    behind,
     forgotten,
     just_rotated,
     note,
@@ -576,3 +577,26 @@ def test_what_stands_in_front_is_asked_after_a_rotation_and_until_it_is_content(
 ) -> None:
     """Proves when the requests for its health are worth their price."""
     assert expected is just_rotated(row, BINDING, NOW)
+
+
+BEHIND = {
+    "never seen": (None, build.version(), True),
+    "proven on this version": (replace(ROW, last=last()), build.version(), False),
+    "proven on an older one": (replace(ROW, last=last()), RENEWED, True),
+    "the vault cannot be read": (replace(ROW, last=last()), build.unreadable(), True),
+}
+
+
+@pytest.mark.parametrize(("row", "wanted", "expected"), BEHIND.values(), ids=BEHIND)
+def test_a_gateway_is_behind_until_it_is_proven_on_what_is_newest(
+    row: LedgerRow | None,
+    wanted: CertificateVersion | CertificateUnreadable,
+    expected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Proves what a gateway that others depend on is told to wait for."""
+    assert expected is behind(row, build.gateway(BINDING), {build.CERTIFICATE: wanted})
+
+
+def test_what_is_not_asked_about_makes_no_gateway_behind() -> None:
+    """Proves that only the certificates at hand count."""
+    assert not behind(None, build.gateway(BINDING), {})
