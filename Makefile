@@ -52,9 +52,9 @@ bench: $(VENV)/ready
 	$(RUN) -m bench.dead --json bench/results/dead.json
 	$(RUN) -m bench.event --json bench/results/event.json
 	$(RUN) -m bench.wildcard --json bench/results/wildcard.json
+	$(RUN) -m bench.cold_start --json bench/results/cold_start.json
 	$(RUN) -m bench.full_pass --json bench/results/full_pass.json
 	$(RUN) -m bench.shards --json bench/results/shards.json
-	$(RUN) -m bench.cold_start --json bench/results/cold_start.json
 	$(RUN) -m bench.report
 
 bench-quick: $(VENV)/ready
