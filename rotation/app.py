@@ -16,6 +16,7 @@ from rotation import named_values, telemetry
 from rotation import report as reports
 from rotation.clients.app_insights import AppInsights, Result
 from rotation.clients.calls import counted
+from rotation.clients.reach import Reach
 from rotation.clients.sqlite_ledger import SqliteLedger
 from rotation.model import Calls, Census, Choice, Event, GatewayKind, Mode, Reason, Report, Scope, Trigger
 from rotation.named_values import Kept
@@ -292,7 +293,7 @@ def build(settings: Settings) -> App:
         large=services,
         certificates=KeyVault(credential, shared),
         ledger=ledger,
-        probe=TlsProbe(context, settings.connect_to, settings.probe_timeout),
+        probe=TlsProbe(context, settings.connect_to, settings.probe_timeout, reach(settings)),
         now=now,
         limits=settings.limits,
         brakes=replace(settings.brakes, urgent=settings.limits.expires_soon),
@@ -311,6 +312,12 @@ def build(settings: Settings) -> App:
         opened.push_async_callback(notices.close)
     keep = arm.keep_named_value if settings.named_values else None
     return App(settings, world, insights, notices, keep, opened)
+
+
+def reach(settings: Settings) -> Reach:
+    """Where the probe may connect to; whoever wrote down a self-hosted gateway's address meant it."""
+    named = {(at.host, at.port) for addresses in settings.self_hosted.values() for at in addresses}
+    return Reach(settings.private_networks, frozenset(named))
 
 
 def now() -> datetime:

@@ -3,6 +3,7 @@
 With `registration` the only module that reads the environment. docs/settings.md describes every variable.
 """
 
+import ipaddress
 import os
 import re
 import tempfile
@@ -56,6 +57,7 @@ class Cloud:
     authority: str
     vault_suffix: str
     storage_suffix: str
+    topic_suffix: str
 
 
 CLOUDS: Mapping[str, Cloud] = {
@@ -65,6 +67,7 @@ CLOUDS: Mapping[str, Cloud] = {
         "https://login.microsoftonline.com",
         "vault.azure.net",
         "core.windows.net",
+        "eventgrid.azure.net",
     ),
     "AzureUSGovernment": Cloud(
         "https://management.usgovcloudapi.net",
@@ -72,6 +75,7 @@ CLOUDS: Mapping[str, Cloud] = {
         "https://login.microsoftonline.us",
         "vault.usgovcloudapi.net",
         "core.usgovcloudapi.net",
+        "eventgrid.azure.us",
     ),
     "AzureChinaCloud": Cloud(
         "https://management.chinacloudapi.cn",
@@ -79,6 +83,7 @@ CLOUDS: Mapping[str, Cloud] = {
         "https://login.chinacloudapi.cn",
         "vault.azure.cn",
         "core.chinacloudapi.cn",
+        "eventgrid.azure.cn",
     ),
 }
 
@@ -88,6 +93,8 @@ _INSIGHTS: Mapping[str, tuple[str, ...]] = {
     "AzureChinaCloud": (".applicationinsights.azure.cn",),
 }
 """Where Application Insights takes telemetry in each cloud; a proxy of one's own is in none."""
+
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}")
 
 Address = tuple[str, int]
 
@@ -103,6 +110,7 @@ class Identity:
 class Settings:
     """The settings in force. `connect_to` maps (host, port) to (address, port), like curl --connect-to.
 
+    `private_networks` are the ones, in CIDR or `all`, in which gateways may be dialled.
     `self_hosted` has the addresses of self-hosted gateways, by GATEWAY or SERVICE/GATEWAY.
     `ledger` is the path of a file, or https://ACCOUNT.table.SUFFIX/TABLE. `event_queue` is the storage
     queue that events come through, None where Event Grid calls the app. With more services than `shard_size`
@@ -119,6 +127,7 @@ class Settings:
     api_version: str
     vaults: frozenset[str]
     connect_to: Mapping[Address, Address]
+    private_networks: tuple[str, ...]
     self_hosted: Mapping[str, tuple[Listener, ...]]
     ca_bundle: str | None
     schedule: str
@@ -152,6 +161,7 @@ class Settings:
             "api_version": self.api_version,
             "vaults": sorted(self.vaults),
             "connect_to": [f"{h}:{p}:{a}:{q}" for (h, p), (a, q) in self.connect_to.items()],
+            "private_networks": list(self.private_networks),
             "self_hosted": {name: list(map(str, at)) for name, at in sorted(self.self_hosted.items())},
             "ca_bundle": self.ca_bundle,
             "schedule": self.schedule,
@@ -192,10 +202,11 @@ def load(
         kinds=reader.take("KINDS", frozenset({GatewayKind.API_MANAGEMENT}), _kinds),
         subscriptions=reader.take("SUBSCRIPTIONS", (), _subscriptions, missing=NO_SCOPE),
         cloud_name=cloud_name,
-        arm_url=reader.take("ARM_URL", cloud.arm_url, _https_origin),
+        arm_url=reader.take("ARM_URL", cloud.arm_url, lambda text: _arm_url(text, cloud.arm_url)),
         api_version=reader.take("API_VERSION", "2025-09-01-preview", _api_version),
         vaults=reader.take("VAULTS", frozenset(), lambda text: _vaults(text, cloud.vault_suffix)),
         connect_to=reader.take("CONNECT_TO", {}, _connect_to),
+        private_networks=reader.take("PRIVATE_NETWORKS", (), _networks),
         self_hosted=reader.take("SELF_HOSTED", {}, _self_hosted),
         ca_bundle=reader.take("CA_BUNDLE", None, _ca_bundle),
         schedule=reader.take("SCHEDULE", DEFAULT_SCHEDULE, parse_schedule),
@@ -213,7 +224,7 @@ def load(
         shard_queue=reader.take("SHARD_QUEUE", None, parse_queue),
         shard_size=reader.take("SHARD_SIZE", DEFAULT_SHARD_SIZE, _number(1, 10_000)),
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
-        notices=reader.take("NOTICES", None, _topic),
+        notices=reader.take("NOTICES", None, lambda text: _topic(text, cloud.topic_suffix)),
         named_values=reader.take("NAMED_VALUES", {}, lambda text: _named_values(text, cloud.vault_suffix)),
         sign_in=reader.take("SIGN_IN", False, lambda text: parse_sign_in(text, reader.environ)),  # noqa: FBT003 - the default of a value
         connection_string=reader.take_named(
@@ -315,6 +326,35 @@ def _https_origin(text: str) -> str:
     return f"https://{host}:{port}" if port else f"https://{host}"
 
 
+def _arm_url(text: str, clouds: str) -> str:
+    """The cloud's own, or a pretend one on this machine: a token for ARM goes nowhere else."""
+    origin = _https_origin(text)
+    if origin != clouds and not _LOOPBACK.fullmatch(origin.removeprefix("https://").partition(":")[0]):
+        raise ValueError(
+            f"tokens are sent to {clouds} alone, or to a pretend one on loopback. For a private link leave it"
+            " out, and use DNS or ROTATION_CONNECT_TO."
+        )
+    return origin
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    """Private networks in CIDR; ValueError where one is public, or more than private."""
+    if text.lower() == "all":
+        return ("all",)
+    found = []
+    for item in _items(text):
+        try:
+            network = ipaddress.ip_network(item)
+        except ValueError:
+            network = None
+        if network is None or network.is_global or network.is_loopback or network.is_link_local:
+            raise ValueError(
+                f"{clean(item)!r} is no private network; write some like 10.1.0.0/16, with commas, or all."
+            )
+        found.append(str(network))
+    return tuple(found)
+
+
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536
 
@@ -361,6 +401,8 @@ def _self_hosted(text: str) -> Mapping[str, tuple[Listener, ...]]:
 def _ca_bundle(text: str) -> str:
     if not Path(text).is_file():
         raise ValueError("there is no such file; write the path of a PEM file with the authorities to trust.")
+    if b"-----BEGIN CERTIFICATE-----" not in Path(text).read_bytes():
+        raise ValueError("there is no certificate in it; write the path of a PEM file.")
     return text
 
 
@@ -381,15 +423,15 @@ def _ledger(text: str, storage_suffix: str) -> str:
     return f"https://{account}.{domain}/{table or DEFAULT_TABLE}"
 
 
-def _topic(text: str) -> str:
+def _topic(text: str, suffix: str) -> str:
     try:
         host, _, path = text.removeprefix("https://").removesuffix("/").partition("/")
         origin = _https_origin(f"https://{host}")
     except ValueError:
         origin = path = ""
-    if not text.startswith("https://") or not origin or path not in {"", "api/events"}:
+    if not text.startswith("https://") or not origin.endswith(f".{suffix}") or path not in {"", "api/events"}:
         raise ValueError(
-            "write the endpoint of an Event Grid topic: https://TOPIC.REGION-1.eventgrid.azure.net/api/events."
+            f"write the endpoint of an Event Grid topic: https://TOPIC.REGION-1.{suffix}/api/events."
             " No key: the app signs in with its identity."
         )
     return f"{origin}/api/events"

@@ -98,6 +98,7 @@ var defaultSettings = {
   ROTATION_API_VERSION: ''
   ROTATION_KINDS: ''
   ROTATION_CONNECT_TO: ''
+  ROTATION_PRIVATE_NETWORKS: ''
   ROTATION_SELF_HOSTED: ''
   ROTATION_CA_BUNDLE: ''
   ROTATION_SCHEDULE: ''
@@ -121,6 +122,9 @@ var decidedSettings = {
   ROTATION_SIGN_IN: signIn ? 'on' : 'off'
   ROTATION_SHARD_QUEUE: shardQueue
 }
+// An app that is joined to a network was joined to reach what is in it.
+var joined = !empty(appSubnetId) && empty(settings.?ROTATION_PRIVATE_NETWORKS ?? '')
+var reachSettings = joined ? { ROTATION_PRIVATE_NETWORKS: 'all' } : {}
 var platformSettings = {
   AZURE_CLIENT_ID: clientId
   APPLICATIONINSIGHTS_CONNECTION_STRING: connectionString
@@ -259,7 +263,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   // After authentication: the app does not start to ask for roles before somebody says who has signed in.
   resource appSettings 'config' = {
     name: 'appsettings'
-    properties: union(defaultSettings, settings, decidedSettings, platformSettings)
+    properties: union(defaultSettings, settings, reachSettings, decidedSettings, platformSettings)
     dependsOn: [
       authentication
     ]

@@ -74,9 +74,12 @@ async def survey(
 
 
 async def handshakes(settings: Settings, endpoint: Endpoint) -> list[Observation]:
-    """What an endpoint serves, with no sign-in."""
+    """What an endpoint serves, with no sign-in; who asks has written down where it is, private or not."""
     from rotation.clients.http import tls_context
+    from rotation.clients.reach import ANY_PRIVATE, Reach
     from rotation.clients.tls import TlsProbe
 
-    handshake = TlsProbe(tls_context(settings.ca_bundle), settings.connect_to, settings.probe_timeout)
+    handshake = TlsProbe(
+        tls_context(settings.ca_bundle), settings.connect_to, settings.probe_timeout, Reach((ANY_PRIVATE,))
+    )
     return await handshake([endpoint])

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from rotation.clients.ledger_rows import (
     OPERATIONS_KEPT,
@@ -33,6 +34,8 @@ _SCHEMA = """
     CREATE TABLE IF NOT EXISTS operations (run TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
 _BUSY_SECONDS = 3.0
+_SHARED_FOLDER = 0o1002  # sticky and writable by everybody, as /tmp is
+_OTHERS_WRITE = 0o022
 
 
 class SqliteLedger:
@@ -171,10 +174,31 @@ class SqliteLedger:
         if not self._turn.acquire(timeout=_BUSY_SECONDS):
             raise LedgerUnavailableError(f"{self._path}: no turn in {_BUSY_SECONDS:g} s")
         try:
+            _claim(Path(self._path))
             with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database, database:
                 database.executescript(_SCHEMA)
                 yield database
-        except (sqlite3.Error, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+        except (
+            sqlite3.Error,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise LedgerUnavailableError(f"{self._path}: {error}") from error
         finally:
             self._turn.release()
+
+
+def _claim(path: Path) -> None:
+    """Make the file for its owner alone, and take none that somebody has left for us in a shared folder.
+
+    Raises:
+        OSError: others may write it, or it cannot be made.
+    """
+    path.touch(mode=0o600)
+    folder = path.resolve().parent.stat().st_mode
+    if folder & _SHARED_FOLDER == _SHARED_FOLDER and path.stat().st_mode & _OTHERS_WRITE:
+        raise PermissionError("others may write it, in a folder that is everybody's; name another path")

@@ -31,6 +31,7 @@ from threading import Lock
 from typing import Any, Self
 
 from rotation.clients.calls import count
+from rotation.clients.reach import Reach
 from rotation.clients.x509 import describe
 from rotation.model import Endpoint, Observation, ProbeFailure, ProbeFault, ServedCertificate, clean
 
@@ -52,7 +53,6 @@ LARGEST_FLIGHT = 256 * 1024
 _NAME = re.compile(
     r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)+"
 )
-_AZURE_PLATFORM = ipaddress.ip_address("168.63.129.16")
 _GLANCE = 0.02  # seconds after which the thread looks up from its sockets: at names, deadlines and a stop
 
 Address = tuple[str, int]
@@ -61,18 +61,25 @@ Address = tuple[str, int]
 class TlsProbe:
     """Reads what endpoints serve. `connect_to` maps (host, port) to where it is dialled instead.
 
+    Elsewhere `reach` says which addresses may be dialled.
+
     `timeout` bounds a connection with its handshake, and the silence of the resolver. However many calls
     there are at a time, they share the limits on sockets.
     """
 
     def __init__(
-        self, context: ssl.SSLContext, connect_to: Mapping[Address, Address], timeout: timedelta
+        self,
+        context: ssl.SSLContext,
+        connect_to: Mapping[Address, Address],
+        timeout: timedelta,
+        reach: Reach = Reach(),  # noqa: B008 - frozen
     ) -> None:
         self._context = context
         self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE
         self._connect_to = connect_to
+        self._reach = reach
         self._timeout = timeout.total_seconds()
         self._sockets = _Sockets()
         # The loop's own pool has six threads on two cores: many slow names would time out just by queueing.
@@ -92,6 +99,7 @@ class TlsProbe:
             verified=self._context,
             unverified=self._unverified,
             connect_to=self._connect_to,
+            reach=self._reach,
             timeout=self._timeout,
             ends=ends,
             sockets=self._sockets,
@@ -254,6 +262,7 @@ class _Call:
     verified: ssl.SSLContext
     unverified: ssl.SSLContext
     connect_to: Mapping[Address, Address]
+    reach: Reach
     timeout: float
     ends: float
     sockets: _Sockets
@@ -337,8 +346,8 @@ class _Call:
     def _resolved(self, host: Address, address: Address) -> None:
         """Let the jobs of a host wait for sockets at its address, which a setting or its name has given."""
         jobs = self.unresolved.pop(host, [])
-        if host not in self.connect_to and _forbidden(address[0]):
-            self._fail(jobs, ProbeFault.FORBIDDEN_ADDRESS, address[0])
+        if host not in self.connect_to and (why := self.reach.refuses(host, address[0])):
+            self._fail(jobs, ProbeFault.FORBIDDEN_ADDRESS, why)
             return
         place = self.places.setdefault(address, _Place(address))
         for job in jobs:
@@ -550,14 +559,6 @@ def _is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _forbidden(address: str) -> bool:
-    """Addresses that no gateway has: ours, the link's, the platform's (metadata is link-local)."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    return ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip == _AZURE_PLATFORM
 
 
 def _tls_fault(error: ssl.SSLError) -> ProbeFault:

@@ -138,6 +138,13 @@ FORBIDDEN = [
     pytest.param("fe80::1", id="link-local"),
     pytest.param("168.63.129.16", id="the platform's own address"),
     pytest.param("::ffff:168.63.129.16", id="the platform's own address mapped into IPv6"),
+    pytest.param("64:ff9b::169.254.169.254", id="the metadata service through NAT64"),
+    pytest.param("2002:a9fe:a9fe::1", id="the metadata service through 6to4"),
+    pytest.param("::7f00:1", id="loopback in the old form of IPv6"),
+    pytest.param("fe80::1%lo", id="link-local with its zone"),
+    pytest.param("0.1.2.3", id="this network"),
+    pytest.param("255.255.255.255", id="broadcast"),
+    pytest.param("240.0.0.1", id="unassigned"),
     pytest.param("224.0.0.1", id="multicast"),
     pytest.param("ff02::1", id="multicast of IPv6"),
 ]

@@ -107,7 +107,8 @@ def test_every_setting_of_the_app_is_in_reach_and_no_other() -> None:
     assert {f"ROTATION_{name}" for name in known} == {*defaults, *decided}
     assert set() == set(defaults) & set(decided)
     assert {"''"} == set(defaults.values())
-    assert "union(defaultSettings, settings, decidedSettings, platformSettings)" in APP
+    assert "union(defaultSettings, settings, reachSettings, decidedSettings, platformSettings)" in APP
+    assert "var reachSettings = joined ? { ROTATION_PRIVATE_NETWORKS: 'all' } : {}" in APP
 
 
 def test_what_the_template_sets_is_accepted_by_the_app() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+import certifi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +61,7 @@ def test_one_setting_is_enough() -> None:
         vaults=frozenset(),
         connect_to={},
         self_hosted={},
+        private_networks=(),
         ca_bundle=None,
         schedule="15 */5 * * * *",
         limits=Limits(drift_after=timedelta(hours=2), expires_soon=timedelta(days=14)),
@@ -166,7 +168,7 @@ GOOD: dict[str, tuple[str, str, str, object]] = {
     ),
     "another cloud": ("CLOUD", "AzureUSGovernment", "cloud_name", "AzureUSGovernment"),
     "a cloud in another case": ("CLOUD", "azurechinacloud", "cloud_name", "AzureChinaCloud"),
-    "ARM elsewhere": ("ARM_URL", "https://arm.local:8443/", "arm_url", "https://arm.local:8443"),
+    "a pretend ARM": ("ARM_URL", "https://127.0.0.1:8443/", "arm_url", "https://127.0.0.1:8443"),
     "the first API version": ("API_VERSION", "2025-03-01-preview", "api_version", "2025-03-01-preview"),
     "a version to come": ("API_VERSION", "2026-05-01", "api_version", "2026-05-01"),
     "a vault by name": ("VAULTS", "kv-a", "vaults", frozenset({"kv-a.vault.azure.net"})),
@@ -194,7 +196,15 @@ GOOD: dict[str, tuple[str, str, str, object]] = {
         "connect_to",
         {("a.example", 65535): ("10.0.0.4", 65535)},
     ),
-    "authorities": ("CA_BUNDLE", __file__, "ca_bundle", __file__),
+    "authorities": ("CA_BUNDLE", certifi.where(), "ca_bundle", certifi.where()),
+    "private networks": (
+        "PRIVATE_NETWORKS",
+        "10.1.0.0/16, 100.64.0.0/10 fd00::/8",
+        "private_networks",
+        ("10.1.0.0/16", "100.64.0.0/10", "fd00::/8"),
+    ),
+    "a single private address": ("PRIVATE_NETWORKS", "10.1.2.3", "private_networks", ("10.1.2.3/32",)),
+    "every private network": ("PRIVATE_NETWORKS", "All", "private_networks", ("all",)),
     "a schedule": ("SCHEDULE", "0 0 */2 * * MON-FRI", "schedule", "0 0 */2 * * MON-FRI"),
     "the shortest deadline": (
         "DRIFT_AFTER_MINUTES",
@@ -287,6 +297,16 @@ BAD = {
     "a route to a port beyond all ports": ("CONNECT_TO", "a.example:443:10.0.0.4:65536", "10.0.0.4:65536"),
     "a route to port zero": ("CONNECT_TO", "a.example:443:10.0.0.4:0", "10.0.0.4:0"),
     "authorities that are not there": ("CA_BUNDLE", "/no/such/file.pem", "there is no such file"),
+    "authorities that are no certificates": ("CA_BUNDLE", __file__, "there is no certificate in it"),
+    "ARM at another host": ("ARM_URL", "https://arm.local:8443/", "tokens are sent to https://management"),
+    "ARM at a look-alike": ("ARM_URL", "https://127.0.0.1.evil.example", "tokens are sent to"),
+    "ARM of another cloud": ("ARM_URL", "https://management.chinacloudapi.cn", "tokens are sent to"),
+    "a public network": ("PRIVATE_NETWORKS", "10.1.0.0/16,8.8.8.0/24", "'8.8.8.0/24' is no private network"),
+    "everything as a network": ("PRIVATE_NETWORKS", "0.0.0.0/0", "is no private network"),
+    "loopback as a network": ("PRIVATE_NETWORKS", "127.0.0.0/8", "is no private network"),
+    "the metadata service": ("PRIVATE_NETWORKS", "169.254.169.254", "is no private network"),
+    "a network with host bits": ("PRIVATE_NETWORKS", "10.1.2.3/16", "is no private network"),
+    "a word as a network": ("PRIVATE_NETWORKS", "\x1b[31mmine", "' [31mmine' is no private network"),
     "authorities that are a folder": ("CA_BUNDLE", "/", "there is no such file"),
     "a schedule of five fields": (
         "SCHEDULE",
@@ -456,6 +476,10 @@ def test_a_topic_is_its_endpoint(text: str) -> None:
         f"{TOPIC}/api/events?aeg-sas-key=x",
         f"{TOPIC}/api/events?x&sig={SECRET}",
         "https://user@topic-a.example/api/events",
+        "https://topic-a.example/api/events",
+        "https://topic-a.westeurope-1.eventgrid.azure.us/api/events",
+        "https://topic-a.eventgrid.azure.net.evil.example/api/events",
+        f"{TOPIC.removeprefix('https://')}/api/events",
         "https:///api/events",
     ],
 )
@@ -514,6 +538,7 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
         "vaults": ["kv-a.vault.azure.net", "kv-b.vault.azure.net"],
         "connect_to": ["a.example:443:10.0.0.4:8443"],
         "self_hosted": {"edge": ["10.0.0.5:443"]},
+        "private_networks": [],
         "ca_bundle": None,
         "schedule": "15 */5 * * * *",
         "drift_after_minutes": 120,
