@@ -176,8 +176,8 @@ BY_A_TEST = (
     Planted(
         what="the end of the chain is taken for the leaf",
         path="rotation/clients/tls.py",
-        right="return bytes(chain[0]) if isinstance(chain[0], bytes) else bytes(chain[0].public_bytes(2))",
-        wrong="return bytes(chain[-1]) if isinstance(chain[0], bytes) else bytes(chain[-1].public_bytes(2))",
+        right="for each in _chain(connection.tls))",
+        wrong="for each in _chain(connection.tls)[::-1])",
         told_by="tests/clients/test_tls_faults.py::test_a_trusted_leaf_is_read",
     ),
     Planted(
@@ -190,8 +190,8 @@ BY_A_TEST = (
     Planted(
         what="the SDK's retries are left on for the POST of a sync",
         path="rotation/clients/arm.py",
-        right="polling=False, retry_total=0, raw_response_hook=keep",
-        wrong="polling=False, raw_response_hook=keep",
+        right="await send(retry_total=0, raw_response_hook=keep)",
+        wrong="await send(raw_response_hook=keep)",
         told_by="tests/clients/test_arm_sync.py::test_every_answer_has_a_meaning_and_is_asked_for_once",
     ),
     Planted(
@@ -262,8 +262,8 @@ BY_A_TEST = (
     Planted(
         what="a failed discovery is taken for an empty fleet",
         path="rotation/reconcile.py",
-        right="if run.scope != Scope() or inventory.problems:",
-        wrong="if run.scope != Scope():",
+        right="if not run.scope.everything or inventory.problems:",
+        wrong="if not run.scope.everything:",
         told_by="tests/scenarios/test_vanished.py::test_a_list_that_is_not_whole_lets_no_gateway_vanish",
     ),
     Planted(
