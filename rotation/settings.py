@@ -457,7 +457,9 @@ def _named_values(text: str, suffix: str) -> Mapping[CertificateId, str]:
 
 def _connection_string(text: str, cloud_name: str) -> str:
     fields = dict(part.partition("=")[::2] for part in text.split(";"))
-    if not _GUID.fullmatch(fields.get("InstrumentationKey", "").lower()) or "IngestionEndpoint" not in fields:
+    if not _GUID.fullmatch(fields.get("InstrumentationKey", "").lower()) or not fields.get(
+        "IngestionEndpoint", ""
+    ).startswith("https://"):
         raise ValueError("copy it from the resource: InstrumentationKey=GUID;IngestionEndpoint=https://…")
     host = fields["IngestionEndpoint"].removeprefix("https://").partition("/")[0].lower()
     theirs = next((name for name, domains in _INSIGHTS.items() if host.endswith(domains)), cloud_name)

@@ -444,6 +444,7 @@ WRONG_STRINGS = {
     "no key": "IngestionEndpoint=https://x.example/",
     "no endpoint": f"InstrumentationKey={SECRET}",
     "only the key": SECRET,
+    "plain HTTP": f"InstrumentationKey={SECRET};IngestionEndpoint=http://x.example/",
     "a key that is no GUID": f"InstrumentationKey={SECRET}0;IngestionEndpoint=https://x.example/",
 }
 
