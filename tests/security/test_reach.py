@@ -1,6 +1,7 @@
 """Where the probe may connect to, and where not: private ranges by setting."""
 
 import ipaddress
+import sys
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from tests.clients import farm
 from tests.clients.farm import look
 
 HOST = ("gateway.test", 443)
+AUDITED = {"socket.getaddrinfo", "socket.connect"}
 PRIVATE = ("10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "::ffff:10.1.2.3")
 NOBODYS = ("127.0.0.1", "169.254.169.254", "168.63.129.16", "fe80::1", "::1", "0.0.0.0", "224.0.0.1")
 
@@ -68,3 +70,20 @@ def test_the_addresses_of_self_hosted_gateways_are_meant_as_they_are_written() -
 
     assert None is reach(settings).refuses(("edge.contoso.net", 8443), "10.1.2.3")
     assert reach(settings).refuses(("edge.contoso.net", 443), "10.1.2.3")
+
+
+def test_a_name_is_looked_up_once_and_that_address_is_dialled() -> None:
+    """A name that leads elsewhere the second time it is asked for (DNS rebinding) is not asked for again."""
+    seen: list[tuple[str, object]] = []
+    sys.addaudithook(lambda event, args: seen.append((event, args)) if event in AUDITED else None)
+    with farm.Listener(farm.serving(farm.TRUSTED)) as listener:
+        port = listener.place[1]
+        probe = TlsProbe(farm.client_context(), {HOST: ("localhost", port)}, farm.PATIENT)
+        observed = look(probe, [Endpoint(farm.NAME, "West Europe", HOST[0], connections=7)])
+
+    looked_up = [args for event, args in seen if event == "socket.getaddrinfo" and "localhost" in str(args)]
+    dialled = {str(args[1]) for event, args in seen if event == "socket.connect" and str(port) in str(args)}  # type: ignore[index]
+    assert 7 == len(observed)
+    assert 1 == len(looked_up)
+    assert 1 == len(dialled)
+    assert "localhost" not in dialled.pop()
