@@ -506,7 +506,8 @@ def versions_unreadable(case: _Case) -> Finding | None:
         Status.UNKNOWN,
         Reason.VAULT_UNREADABLE,
         f"serves {shorten(case.unclassified[0].thumbprint)}, and the versions of {case.expected.certificate}"
-        " could not be listed to tell whether that is an older one. Grant the app certificates list there.",
+        " could not be listed in this pass to tell whether that is an older one. If that lasts, grant the app"
+        " certificates list there.",
     )
 
 

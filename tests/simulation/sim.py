@@ -537,12 +537,13 @@ class SimVaults:
 
     async def earlier(self, certificate: CertificateId) -> frozenset[str] | None:
         """The thumbprints of all versions."""
-        sim = self._sim
+        sim, unlisted = self._sim, self._worker.seen.versions_unlisted
+        unlisted.add(certificate)  # until it is answered, which the pass may not wait for
         await self._worker.call(0.1)
         found = sim.certificate(certificate)
         failed = found.deleted or sim.away(found.vault.host) or sim.strikes(Trouble.VERSIONS_FAIL)
-        if failed:
-            self._worker.seen.versions_unlisted.add(certificate)
+        if not failed:
+            unlisted.discard(certificate)
         self._worker.done()
         return None if failed else frozenset(version.thumbprint for version in found.versions)
 
