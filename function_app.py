@@ -153,7 +153,7 @@ if EVENT_QUEUE:
 async def _heed(event: "Envelope", event_id: str, context: func.Context) -> None:
     from rotation import events
     from rotation.app import current
-    from rotation.model import Mode, Scope, Trigger, clean
+    from rotation.model import Scope, clean
     from rotation.settings import Mistakes
 
     rotation = current()
@@ -167,16 +167,13 @@ async def _heed(event: "Envelope", event_id: str, context: func.Context) -> None
     level = logging.INFO if found.occasion is events.Occasion.NEW_VERSION else logging.WARNING
     _log.log(level, "Event %s: %s of %s", clean(event_id), found.occasion, found.certificate)
     try:
-        report = await rotation.run(
-            Scope(certificate=found.certificate),
-            Mode.REPAIR,
-            Trigger.EVENT,
-            context.trace_context.trace_parent,
-        )
+        report = await rotation.heed(Scope(certificate=found.certificate), context.trace_context.trace_parent)
     except TimeoutError:
         _log.error("%s: not done within the event's budget; the timer will do it", found.certificate)
         return
-    if not report.gateways:
+    if report is None:
+        _log.info("%s: a pass that is about to begin looks at it", found.certificate)
+    elif not report.gateways:
         _log.info("%s: no gateway in scope uses it", found.certificate)
 
 

@@ -23,6 +23,7 @@ from rotation.named_values import Kept
 from rotation.reconcile import Gateways, Ledger, LedgerUnavailableError, World, deliver, reconcile
 from rotation.settings import Mistakes, Settings, load
 from rotation.shards import Part, how_many, to_messages
+from rotation.turns import ANSWERED_WITHIN, Turns
 
 if TYPE_CHECKING:
     from rotation.clients.notices import Notices
@@ -52,6 +53,7 @@ class App:
     notices: "Notices | None" = None
     keep_named_value: KeepNamedValue | None = None
     opened: AsyncExitStack = field(default_factory=AsyncExitStack)
+    turns: Turns = field(default_factory=Turns)
 
     def mode(self, wanted: Mode) -> Mode:
         """What the pass may do: while ROTATION_MODE is observe, nothing but look."""
@@ -85,6 +87,16 @@ class App:
             await deliver(self.world.ledger, report, tell)
         await asyncio.gather(self._publish(report), self._keep_named_values(report, trace_parent))
         return report
+
+    async def heed(self, scope: Scope, trace_parent: str | None) -> Report | None:
+        """A pass because of an event; None where one that has yet to begin will see what it is about.
+
+        Raises:
+            TimeoutError: there was no turn, or the budget is spent; the timer does it.
+        """
+        within = ANSWERED_WITHIN - self.world.event_budget.total_seconds()
+        async with self.turns.turn(scope, within) as mine:
+            return await self.run(scope, Mode.REPAIR, Trigger.EVENT, trace_parent) if mine else None
 
     async def shards(self, *, fresh: bool = False) -> tuple[int, datetime | None]:
         """How many shards the fleet is split into now, 1 for none, and ARM's clock where it is known.

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from shlex import quote
 
 from rotation.model import (
     Binding,
@@ -158,5 +159,5 @@ def _mend(gateway: Gateway, binding: Binding) -> Pinned:
         url,
         bicep=unpin.bicep.format(**words),
         terraform=unpin.terraform.format(**words),
-        az=unpin.az.format(**words),
+        az=unpin.az.format(**{name: quote(str(word)) for name, word in words.items()}),
     )
