@@ -93,7 +93,7 @@ class Described:
             try:
                 certificate = x509.load_der_x509_certificate(self._der)
                 serial = f"{certificate.serial_number:X}"
-            except ValueError:
+            except (ValueError, x509.InvalidVersion):
                 return None, "unreadable"
             else:
                 return certificate, serial

@@ -78,6 +78,11 @@ def negative_serial() -> Forged:
     return self_signed(replace=(b"\x02\x08" + serial, b"\x02\x08" + b"\xff" + serial[1:]))
 
 
+def unknown_version() -> Forged:
+    """It says that it is of X.509 version 6, which there is not: OpenSSL takes it, others do not."""
+    return self_signed(replace=(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"))
+
+
 def unreadable_subject() -> Forged:
     """Its common name claims to be printable ASCII and is not: OpenSSL takes it, others do not."""
     printable, utf8 = b"\x13\x10", b"\x0c\x10"

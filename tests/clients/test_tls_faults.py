@@ -333,6 +333,7 @@ def _byte_by_byte(context: ssl.SSLContext) -> Behaviour:
         pytest.param(
             forge.unreadable_subject(), "subject", "unreadable", id="a subject in no known encoding"
         ),
+        pytest.param(forge.unknown_version(), "subject", "unreadable", id="a version that there is not"),
         pytest.param(forge.negative_serial(), "serial", "-DDCCBBAA998878", id="a negative serial number"),
         pytest.param(
             forge.self_signed(names=[f"host-{n}.contoso.com" for n in range(2000)]),

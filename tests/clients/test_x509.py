@@ -41,3 +41,11 @@ def test_a_certificate_is_parsed_once() -> None:
 
     assert describe(der) is describe(bytes(bytearray(der)))
     assert describe(der).names is describe(der).names
+
+
+def test_every_changed_certificate_is_described() -> None:
+    """Whatever byte is another, the answer is a value: a peer may send anything that OpenSSL lets through."""
+    whole = forge.self_signed().der
+    for at in range(len(whole)):
+        for other in {0, 5, 255, *(whole[at] ^ 1 << bit for bit in range(8))}:
+            assert len(UNREADABLE) == len(everything(whole[:at] + bytes([other]) + whole[at + 1 :]))
