@@ -23,6 +23,9 @@ MOST_NAMES = 4096
 REMEMBERED = 4096
 """Certificates that are parsed once: the next pass, and the next connection, mostly meets the same."""
 
+LARGEST_REMEMBERED = 4096
+"""Bytes; most have 2,000. A peer may send a new one of a hundred kilobytes on every connection."""
+
 _WARNING_FILTERS = Lock()
 """The interpreter has one list of them, and who describes may do so on any thread."""
 
@@ -108,8 +111,12 @@ class Described:
             return otherwise
 
 
-describe = lru_cache(REMEMBERED)(Described)
-"""A certificate in DER, read as far as it can be read."""
+_remembered = lru_cache(REMEMBERED)(Described)
+
+
+def describe(der: bytes) -> Described:
+    """A certificate in DER, read as far as it can be read."""
+    return _remembered(der) if len(der) <= LARGEST_REMEMBERED else Described(der)
 
 
 def _names(certificate: "Certificate") -> tuple[str, ...]:

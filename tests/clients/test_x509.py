@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from rotation.clients.x509 import Described, describe
@@ -49,3 +51,16 @@ def test_every_changed_certificate_is_described() -> None:
     for at in range(len(whole)):
         for other in {0, 5, 255, *(whole[at] ^ 1 << bit for bit in range(8))}:
             assert len(UNREADABLE) == len(everything(whole[:at] + bytes([other]) + whole[at + 1 :]))
+
+
+def test_large_certificates_are_not_remembered() -> None:
+    """A peer that sends another one on every connection would fill the memory of the app within hours."""
+    tracemalloc.start()
+    try:
+        for n in range(1000):
+            describe(n.to_bytes(4, "big") * 25_000)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held < 1_000_000
