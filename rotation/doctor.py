@@ -437,8 +437,8 @@ def gateway_is_reached(gateway: Gateway, verdicts: Iterable[Verdict]) -> Line:
     if not failures and reached:
         return Line("probe", gateway.name, Level.OK, f"{reached} of {len(seen)} handshakes showed a leaf.")
     step = (
-        "For a private gateway run this, and the app, inside its network; or give its addresses in"
-        " ROTATION_CONNECT_TO (docs/settings.md)."
+        "For a private gateway run this, and the app, inside its network with ROTATION_PRIVATE_NETWORKS; or"
+        " give its addresses in ROTATION_CONNECT_TO (docs/settings.md)."
     )
     if not failures:
         return Line("probe", gateway.name, Level.WARNING, "it has no address to connect to.", step)
