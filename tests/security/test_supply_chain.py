@@ -61,6 +61,15 @@ def test_only_a_release_and_findings_may_be_written() -> None:
     assert expected == actual
 
 
+def test_what_builds_may_neither_publish_nor_sign() -> None:
+    """The job with the rights runs no package of others: it takes the files, signs and publishes them."""
+    jobs = dict(re.findall(r"^  (\w+):\n((?:    .*\n|\n)+)", WORKFLOWS["release.yml"], re.MULTILINE))
+
+    assert "contents: read" in jobs["build"]
+    assert ": write" not in jobs["build"]
+    assert not re.search(r"make |pip |npm |az |python", jobs["release"])
+
+
 def test_code_that_runs_is_scanned() -> None:
     """CodeQL knows Python, the page's script, and the workflows themselves."""
     assert "language: [python, javascript-typescript, actions]" in WORKFLOWS["codeql.yml"]
