@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, List, TypeVar  # noqa: UP035 - see check_drift
-from urllib.parse import urlsplit
 
 import azure.functions as func
 
@@ -80,9 +79,9 @@ def _record(req: func.HttpRequest, status_code: int, why: str) -> None:
     """A line for each request that was refused, whoever sent it; the host adds the operation id."""
     from rotation.model import clean
 
-    place = clean(urlsplit(req.url).path, 120)
+    place = clean(req.url.partition("://")[2].partition("/")[2].partition("?")[0], 120)
     _log.warning(
-        "%s %s by %s was refused: %d %s", clean(req.method, 10), place, _caller(req), status_code, why
+        "%s /%s by %s was refused: %d %s", clean(req.method, 10), place, _caller(req), status_code, why
     )
 
 

@@ -91,24 +91,30 @@ class Described:
         """The certificate as it is parsed, and its serial number."""
         from cryptography import x509
 
+        unread: tuple[Certificate | None, str] = None, "unreadable"
+
+        def parse() -> "tuple[Certificate | None, str]":
+            certificate = x509.load_der_x509_certificate(self._der)
+            return certificate, f"{certificate.serial_number:X}"
+
         with _WARNING_FILTERS, catch_warnings():
             simplefilter("ignore")  # a negative serial number is worth a warning to cryptography, not to us
-            try:
-                certificate = x509.load_der_x509_certificate(self._der)
-                serial = f"{certificate.serial_number:X}"
-            except (ValueError, x509.InvalidVersion):
-                return None, "unreadable"
-            else:
-                return certificate, serial
+            return _attempt(parse, unread)
 
     def _read(self, field: "Callable[[Certificate], T]", otherwise: T) -> T:
         certificate, _ = self._loaded
-        if certificate is None:
-            return otherwise
-        try:
-            return field(certificate)
-        except _unreadable():
-            return otherwise
+        return otherwise if certificate is None else _attempt(lambda: field(certificate), otherwise)
+
+
+def _attempt(read: Callable[[], T], otherwise: T) -> T:
+    """What is read of a peer's bytes, or what stands in its place.
+
+    The exceptions of cryptography have no base of their own, and its next version may have more of them.
+    """
+    try:
+        return read()
+    except Exception:  # noqa: BLE001 - a hostile certificate must not stop a verdict, nor those of others
+        return otherwise
 
 
 _remembered = lru_cache(REMEMBERED)(Described)
@@ -133,11 +139,3 @@ def _key(certificate: "Certificate") -> str:
     if isinstance(public, rsa.RSAPublicKey):
         return f"RSA {public.key_size}"
     return f"EC {public.curve.name}" if isinstance(public, ec.EllipticCurvePublicKey) else "unusual"
-
-
-def _unreadable() -> tuple[type[Exception], ...]:
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-
-    missing = (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-    return UnsupportedAlgorithm, ValueError, TypeError, *missing
