@@ -242,6 +242,9 @@ def build(settings: Settings) -> App:
 
     # Each call of the SDK would otherwise add three lines to the host's log, and with them to its bill.
     logging.getLogger("azure").setLevel(logging.WARNING)
+    # A body that is no JSON would add the traceback of a parser whose failure is a value to us.
+    for parsers in ("azure.keyvault", "azure.mgmt"):
+        logging.getLogger(parsers).setLevel(logging.ERROR)
     context = tls_context(settings.ca_bundle)
     session = open_session(context, settings.connect_to)
     shared = transport(session)
