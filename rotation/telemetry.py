@@ -80,7 +80,7 @@ def notices(report: Report) -> list[Notice]:
             data={**event.properties, **event.measurements},
         )
         for event in stored
-        if event.properties["run_id"] == report.run.run_id and (kind := _notice_type(event))
+        if event.properties.get("run_id") == report.run.run_id and (kind := _notice_type(event))
     ]
 
 

@@ -7,13 +7,14 @@ ingestion or a token endpoint that hangs takes nobody else's time.
 
 import asyncio
 import json
+import logging
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rotation.model import Event
+from rotation.model import Event, clean
 from rotation.settings import Identity
 from rotation.telemetry import Availability
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 RESULTS_PER_WRITE = 500
 LONGEST_WAIT = timedelta(seconds=2)
 SCOPE = "rotation"
+
+_EXPORTER = "azure.monitor.opentelemetry.exporter.export._base"
+"""The logger of the exporter, which tells of an answer that it cannot read by a traceback."""
 
 Result = Event | Availability
 
@@ -73,6 +77,7 @@ class AppInsights:
         if self._exporter is None:
             from azure.monitor.opentelemetry.exporter import AzureMonitorLogExporter
 
+            logging.getLogger(_EXPORTER).addFilter(_in_one_line)
             credential = None
             if self._identity:
                 from azure.identity import ManagedIdentityCredential
@@ -98,6 +103,12 @@ class AppInsights:
         self._thread.shutdown()
         if self._exporter is not None:
             self._exporter.shutdown()
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """What was not accepted is told by who asked for it; why, takes a line."""
+    record.msg, record.args, record.exc_info = clean(record.getMessage()), (), None
+    return True
 
 
 def _refuse_to_wait(response: "PipelineResponse[Any, Any]") -> None:

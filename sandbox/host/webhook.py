@@ -60,7 +60,7 @@ class EventGridWebhook:
     async def _notification(self, request: web.Request, function: Function) -> web.Response:
         try:
             body = json.loads(await request.read())
-        except ValueError:
+        except (ValueError, RecursionError):
             return web.Response(status=400, text="the body is no JSON")
         events = body if isinstance(body, list) else [body]
         started = [self._invoker.start(function, event_datum(event), request.headers) for event in events]
