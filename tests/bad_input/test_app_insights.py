@@ -1,0 +1,129 @@
+"""Bad answers of Application Insights: what it says changes no verdict and stops no pass.
+
+Right is *accepted* or *not accepted*: what it has not taken is in the host's log, and the work goes on.
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.stage import Stage
+from sandbox.world import Certificate, Fault, Server, Service
+from tests.bad_input.table import Case, Held
+from tests.bad_input.world import HOST, contoso, harmless, tick_with
+
+INSIGHTS = "tests/clients/test_app_insights.py"
+TAKEN, REFUSED = "accepted", "not accepted"
+
+
+def raw(body: object, status: int = 200, **headers: str) -> Fault:
+    """An answer of these bytes, or of this as JSON."""
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    content = {"Content-Type": "application/json", **headers}
+    return Fault(Server.INGESTION, "track", status=status, body=sent, headers=content, times=None)
+
+
+def partly(*errors: object) -> dict[str, object]:
+    """A 206."""
+    return {"itemsReceived": 5, "itemsAccepted": 4, "errors": [*errors]}
+
+
+CASES = (
+    Case("own", "a captive portal's page", "is no Azure", REFUSED, raw(b"<html>Sign in</html>")),
+    Case("own", "nothing with 200", "taken, to a careless reader", REFUSED, raw(b"")),
+    Case("own", "a list", "another shape", REFUSED, raw([])),
+    Case(
+        "own",
+        "counts that are text",
+        "another shape",
+        REFUSED,
+        raw({"itemsReceived": "all", "itemsAccepted": "none", "errors": "x"}),
+    ),
+    Case("own", "nested 20,000 deep", "recursion", REFUSED, raw(b"[" * 20_000 + b"]" * 20_000)),
+    Case(
+        "own",
+        "a 206 with an index beyond all",
+        "which one",
+        REFUSED,
+        raw(partly({"index": 10**9, "statusCode": 500, "message": "x"}), 206),
+    ),
+    Case(
+        "own",
+        "a 206 with a negative index",
+        "which one",
+        REFUSED,
+        raw(partly({"index": -1, "statusCode": 500, "message": "x"}), 206),
+    ),
+    Case(
+        "own",
+        "a 400 with script and escapes",
+        "shown in the log",
+        REFUSED,
+        raw(
+            {"errors": [{"index": 0, "statusCode": 400, "message": "\x1b]0;owned\x07\u202e\r\nforged"}]}, 400
+        ),
+    ),
+    Case(
+        "own",
+        "a redirect elsewhere",
+        "telemetry for somebody else",
+        REFUSED,
+        raw(b"", 307, Location="https://evil.example/v2.1/track"),
+    ),
+    Case("own", "a redirect without an end", "for ever", REFUSED, raw(b"", 307, Location="/v2.1/track")),
+    Case(
+        "own",
+        "throttled for years",
+        "a thread that sleeps",
+        REFUSED,
+        raw(b"", 429, **{"Retry-After": "99999999"}),
+    ),
+    Case("own", "a reset", "half an answer", REFUSED, Fault(Server.INGESTION, reset=True, times=None)),
+)
+
+ELSEWHERE = (
+    Held(
+        "own",
+        "silence",
+        "a thread that waits",
+        "not accepted, in bounded time",
+        f"{INSIGHTS}::test_silence_is_false_in_bounded_time",
+    ),
+    Held(
+        "own",
+        "a server that is not trusted",
+        "telemetry for somebody else",
+        "not accepted",
+        f"{INSIGHTS}::test_a_resource_that_is_not_trusted_is_false",
+    ),
+    Held(
+        "own",
+        "a trace parent of nonsense",
+        "joins what does not belong together",
+        "no harm",
+        f"{INSIGHTS}::test_a_malformed_parent_does_no_harm",
+    ),
+)
+
+Door = tuple[Stage, Certificate, Service]
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Door]:
+    """One app for all rows."""
+    with contoso() as all_well:
+        yield all_well
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_answer_of_application_insights_changes_nothing(door: Door, case: Case) -> None:
+    """The table."""
+    stage, _, service = door
+    verdicts, problems, log = tick_with(stage, copy.copy(case.given))
+
+    harmless(log)
+    assert ("IN_SYNC Served", []) == (verdicts[HOST], problems)
+    assert (case.right == REFUSED) == ("did not accept" in log)
+    assert [] == service.syncs
