@@ -1,0 +1,467 @@
+"""Where input comes in: for each door what may come, and the product's own code that takes it.
+
+The handlers are those of the real function_app.py, through the SDK's converters. What Azure answers is sent
+by a server on loopback, over TLS, to the product's real clients. A door is opened once in a process, whose
+environment it sets.
+"""
+
+import contextlib
+import ipaddress
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from azure.functions.meta import Datum
+from azure.identity.aio import ManagedIdentityCredential
+from hypothesis import strategies as st
+
+from rotation import api, shards
+from rotation.clients import ledger_rows, tls
+from rotation.clients.app_insights import AppInsights
+from rotation.clients.arm import Arm
+from rotation.clients.http import open_session, tls_context, transport
+from rotation.clients.key_vault import KeyVault
+from rotation.clients.reach import ANY_PRIVATE, Reach
+from rotation.clients.resource_graph import ResourceGraph
+from rotation.clients.x509 import describe
+from rotation.gateways.api_management import ApiManagement
+from rotation.model import CertificateId, Endpoint, Event
+from rotation.settings import Identity, load
+from sandbox.azure import Azure
+from sandbox.host.index import Function
+from sandbox.host.index import load as index
+from sandbox.host.invocation import Context, TraceContext, decode
+from sandbox.host.messages import http_datum
+from sandbox.world import Fault, Hostname, Server, World
+from tests.clients import farm, forge
+from tests.fuzz.inputs import HOSTILE, bodies
+
+Take = Callable[[Any], Awaitable[object]]
+"""Takes one input; whatever it raises is a finding."""
+
+PROJECT = Path(__file__).resolve().parents[2]
+GUID = "11111111-2222-3333-4444-555555555555"
+VAULT = "kv-contoso.vault.azure.net"
+SERVICE_ID = f"/subscriptions/{GUID}/resourceGroups/rg/providers/Microsoft.ApiManagement/service/apim-contoso"
+
+EVENT = {
+    "id": "an-event",
+    "topic": f"/subscriptions/{GUID}/resourceGroups/rg/providers/Microsoft.KeyVault/vaults/kv-contoso",
+    "subject": "contoso-com",
+    "eventType": "Microsoft.KeyVault.CertificateNewVersionCreated",
+    "eventTime": "2026-11-23T00:00:00Z",
+    "data": {
+        "Id": f"https://{VAULT}/certificates/contoso-com/0123456789abcdef0123456789abcdef",
+        "VaultName": "kv-contoso",
+        "ObjectType": "Certificate",
+        "ObjectName": "contoso-com",
+        "Version": "0123456789abcdef0123456789abcdef",
+        "NBF": 1,
+        "EXP": 2,
+    },
+    "dataVersion": "1",
+    "metadataVersion": "1",
+}
+SERVICE = {
+    "id": SERVICE_ID,
+    "location": "West Europe",
+    "tags": {"rotation-ring": "1"},
+    "sku": {"name": "Premium", "capacity": 2},
+    "properties": {
+        "provisioningState": "Succeeded",
+        "gatewayUrl": "https://apim-contoso.azure-api.net",
+        "gatewayRegionalUrl": "https://apim-contoso-westeurope-01.regional.azure-api.net",
+        "publicIPAddresses": ["203.0.113.1"],
+        "additionalLocations": [
+            {"location": "East US", "sku": {"capacity": 1}, "gatewayRegionalUrl": "https://x"}
+        ],
+        "hostnameConfigurations": [
+            {
+                "type": "Proxy",
+                "hostName": "api.contoso.com",
+                "keyVaultId": f"https://{VAULT}/secrets/contoso-com",
+                "certificate": {"thumbprint": "A" * 40, "expiry": "2026-11-23T00:00:00Z"},
+            }
+        ],
+        "virtualNetworkType": "None",
+    },
+}
+MOMENT = "2026-11-23T00:00:00+00:00"
+ROW = {
+    "wanted": {"https://x": {"version": "1", "since": MOMENT}},
+    "attempts": 1,
+    "asked_at": MOMENT,
+    "next_at": MOMENT,
+    "outcome": "accepted",
+    "last": {
+        "x": {"status": "STALE", "reason": "ServesOldVersion", "drift": True, "since": MOMENT, "version": "1"}
+    },
+    "rotations": [
+        {"certificate": "x", "version": "1", "created": MOMENT, "noticed": MOMENT, "caught_by": "event"}
+    ],
+    "outbox": [{"name": "x", "properties": {"a": "b"}, "measurements": {"a": 1}, "event_id": "1"}],
+}
+GRAPH = {
+    "totalRecords": 1,
+    "count": 1,
+    "resultTruncated": "false",
+    "data": [{**SERVICE, **SERVICE["properties"]}],  # type: ignore[dict-item]
+}
+CERTIFICATE = {
+    "id": f"https://{VAULT}/certificates/contoso-com/0123456789abcdef0123456789abcdef",
+    "x5t": "AAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    "cer": "MIIB",
+    "attributes": {"enabled": True, "nbf": 1, "exp": 2, "created": 1, "updated": 1},
+    "policy": {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One way in. `opened` gives what takes an input, for as long as its context lasts."""
+
+    name: str
+    inputs: st.SearchStrategy[Any]
+    opened: Callable[[], contextlib.AbstractAsyncContextManager[Take]]
+
+
+def _plain(take: Callable[[Any], object]) -> Callable[[], contextlib.AbstractAsyncContextManager[Take]]:
+    """A door that needs nothing around it."""
+
+    @contextlib.asynccontextmanager
+    async def opened() -> Any:  # noqa: ANN401 - an async generator
+        async def one(given: object) -> object:
+            return take(given)
+
+        yield one
+
+    return opened
+
+
+def _functions(folder: str) -> dict[str, Function]:
+    """The functions of the real app, with settings under which nothing of an input is in scope."""
+    os.environ |= {
+        "ROTATION_SUBSCRIPTIONS": GUID,
+        "ROTATION_VAULTS": "kv-nobody",
+        "ROTATION_EVENT_QUEUE": "certificate-events",
+        "ROTATION_LEDGER": str(Path(folder) / "ledger.sqlite"),
+    }
+    return {function.name: function for function in index(PROJECT)}
+
+
+def _context(function: Function) -> Context:
+    return Context(function.name, function.directory, "0", TraceContext(f"00-{'1' * 32}-{'2' * 16}-01"))
+
+
+def _handler(
+    name: str, datum: Callable[[Any], Datum]
+) -> Callable[[], contextlib.AbstractAsyncContextManager[Take]]:
+    """A function of the app, given what the SDK's converter makes of an input.
+
+    What the converter refuses never reaches us: the host answers for it.
+    """
+
+    @contextlib.asynccontextmanager
+    async def opened() -> Any:  # noqa: ANN401 - an async generator
+        with tempfile.TemporaryDirectory() as folder:
+            function = _functions(folder)[name]
+
+            async def one(given: object) -> object:
+                try:
+                    decoded = decode(function, datum(given), {})
+                except Exception:  # noqa: BLE001 - whatever the SDK raises
+                    return "refused by the SDK"
+                return await function.call(**{function.parameter: decoded, "context": _context(function)})
+
+            yield one
+
+    return opened
+
+
+@contextlib.asynccontextmanager
+async def _http() -> Any:  # noqa: ANN401 - an async generator
+    """Every HTTP function but a resync that is well-formed, which would ask Azure."""
+    with tempfile.TemporaryDirectory() as folder:
+        functions = _functions(folder)
+
+        async def one(given: tuple[str, str, bytes, str, dict[str, str]]) -> object:
+            name, content_type, body, path, query = given
+            if name == "resync" and not isinstance(
+                api.read_resync(content_type, body, "vault.azure.net"), api.Problem
+            ):
+                return "asks for something"
+            function = functions[name]
+            values = {"id": path, "name": path, "path": path}
+            datum = http_datum(
+                method="POST",
+                url="http://127.0.0.1/",
+                headers={"content-type": content_type, "if-none-match": path},
+                query=query,
+                route_values=values,
+                body=body,
+            )
+            arguments = {function.parameter: decode(function, datum, {})}
+            if function.wants_context:
+                arguments["context"] = _context(function)
+            answer = await function.call(**arguments)
+            assert answer.status_code < 500, answer.get_body()
+            return answer
+
+        yield one
+
+
+def _ledger(text: str) -> None:
+    for read in (
+        lambda: ledger_rows.row_from_text("x", "1", text),
+        lambda: ledger_rows.pause_from_text(text),
+        lambda: ledger_rows.report_from_text(text),
+    ):
+        with contextlib.suppress(ValueError, TypeError, ArithmeticError, RecursionError):
+            read()
+
+
+def _shard(body: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        shards.from_message(body)
+
+
+def _settings(variables: Mapping[str, str]) -> None:
+    load({f"ROTATION_{name}": text for name, text in variables.items()})
+
+
+def _certificate(der: bytes) -> None:
+    text = describe(der)
+    for field in ("thumbprint", "sha256", "not_before", "not_after", "names", "subject", "issuer", "serial"):
+        getattr(text, field)
+    assert isinstance(text.self_signed, bool)
+    assert isinstance(text.key, str)
+
+
+def _address(address: str) -> None:
+    """Against a definition of its own: what is not for everybody to reach inside a machine or a link."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None) or ip
+    inside = any(
+        mapped.version == network.version and mapped in network
+        for network in map(
+            ipaddress.ip_network,
+            (
+                *("127.0.0.0/8", "169.254.0.0/16", "0.0.0.0/8", "224.0.0.0/3", "168.63.129.16/32"),
+                *("::1/128", "::/128", "fe80::/10", "ff00::/8"),
+            ),
+        )
+    )
+    refused = Reach((ANY_PRIVATE,)).refuses(("gateway.test", 443), address)
+    assert refused or not inside, address
+    assert ip.version == 6 or not refused or inside, address
+
+
+class _Wire:
+    """The product's clients before a server whose next answer is what it is told."""
+
+    def __init__(self, azure: Azure, server: Server, path: str) -> None:
+        self.world = azure.world
+        self.answer = Fault(
+            server, path, status=200, headers={"Content-Type": "application/json"}, times=None
+        )
+        self.world.faults.append(self.answer)
+
+    def say(self, body: bytes) -> None:
+        self.answer.body = body
+        self.world.requests.clear()
+        self.world.telemetry.clear()
+
+
+def _wired(
+    server: Server, path: str, work: Callable[[Any], Awaitable[object]]
+) -> Callable[[], contextlib.AbstractAsyncContextManager[Take]]:
+    """A door in front of which a server of Azure answers with the input."""
+
+    @contextlib.asynccontextmanager
+    async def opened() -> Any:  # noqa: ANN401 - an async generator
+        world = World()
+        certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])
+        world.add_service("apim-contoso", hostnames=(Hostname("api.contoso.com", certificate=certificate),))
+        with Azure(world) as azure:
+            settings = azure.app_settings()
+            routes = {(host, 443): ("127.0.0.1", port) for host, port in azure.connect_to.items()}
+            os.environ |= settings
+            async with (
+                open_session(tls_context(str(azure.ca_file)), routes) as session,
+                ManagedIdentityCredential() as credential,
+            ):
+                shared = transport(session)
+                scope = {"url": azure.arm_url, "scope": "https://management.azure.com/.default"}
+                arm = Arm(
+                    credential,
+                    shared,
+                    api_version="2025-09-01-preview",
+                    subscriptions=(world.subscription_id,),
+                    **scope,
+                )
+                graph = ResourceGraph(credential, shared, subscriptions=(world.subscription_id,), **scope)
+                insights = AppInsights(
+                    settings["APPLICATIONINSIGHTS_CONNECTION_STRING"], str(azure.ca_file), Identity(None)
+                )
+                clients = {
+                    "services": ApiManagement(arm, graph, "vault.azure.net", frozenset()),
+                    "arm": arm,
+                    "graph": graph,
+                    "vaults": KeyVault(credential, shared),
+                    "insights": insights,
+                }
+                wire = _Wire(azure, server, path)
+
+                async def one(body: bytes) -> object:
+                    wire.say(body)
+                    return await work(clients)
+
+                try:
+                    yield one
+                finally:
+                    insights.close()
+
+    return opened
+
+
+async def _arm(clients: Mapping[str, Any]) -> object:
+    bodies_, problems, _ = await clients["arm"].list_api_management_services()
+    assert isinstance(bodies_, list)
+    assert isinstance(problems, list)
+    return await clients["arm"].get_api_management_service(SERVICE_ID)
+
+
+async def _key_vault(clients: Mapping[str, Any]) -> object:
+    return await clients["vaults"].current(CertificateId(VAULT, "contoso-com"))
+
+
+async def _graph(clients: Mapping[str, Any]) -> object:
+    return await clients["services"].discover()
+
+
+async def _insights(clients: Mapping[str, Any]) -> object:
+    said = await clients["insights"].write([Event("RunCompleted", {"a": "b"}, {}, "1")], None)
+    assert isinstance(said, bool)
+    return said
+
+
+@contextlib.asynccontextmanager
+async def _peer() -> Any:  # noqa: ANN401 - an async generator
+    """A TLS peer that answers the hello with the input, then closes."""
+    said: list[bytes] = [b""]
+
+    def behave(connection: Any) -> None:  # noqa: ANN401 - a socket
+        connection.recv(65536)
+        connection.sendall(said[0])
+
+    with farm.Listener(behave) as listener:
+        probe = tls.TlsProbe(
+            farm.client_context(), {("api.contoso.com", 443): listener.place}, timedelta(seconds=1)
+        )
+
+        async def one(given: bytes) -> object:
+            said[0] = given
+            listener._visits.clear()
+            return await probe([Endpoint("api.contoso.com", "West Europe", "api.contoso.com")])
+
+        yield one
+
+
+DER = forge.self_signed(names=["api.contoso.com", "*.contoso.com"]).der
+
+
+def _cut(whole: bytes) -> st.SearchStrategy[bytes]:
+    """The whole with some bytes replaced, added or left out."""
+
+    def splice(at: int, length: int, piece: bytes) -> bytes:
+        at %= len(whole)
+        return whole[:at] + piece + whole[at + length :]
+
+    return st.builds(splice, st.integers(0, 10_000), st.integers(0, 6), st.binary(max_size=6))
+
+
+SERVER_HELLO = bytes.fromhex("16030300310200002d0303") + bytes(32) + bytes.fromhex("00c02f000005ff01000100")
+
+_text = st.text(max_size=40) | st.sampled_from([each for each in HOSTILE if isinstance(each, str)])
+_NAMES = (
+    "MODE",
+    "KINDS",
+    "SUBSCRIPTIONS",
+    "CLOUD",
+    "ARM_URL",
+    "API_VERSION",
+    "VAULTS",
+    "CONNECT_TO",
+    "SELF_HOSTED",
+)
+_MORE = (
+    "SCHEDULE",
+    "LEDGER",
+    "NOTICES",
+    "NAMED_VALUES",
+    "MAX_SYNCS",
+    "DEVELOPER_TIER",
+    "EVENT_QUEUE",
+    "SHARD_SIZE",
+)
+_HTTP = ("resync", "pause", "status", "operation", "gateway", "rotations", "page", "page_file", "unknown")
+RESYNC = {"hostname": "api.contoso.com", "dry_run": True, "force": False, "override": ["NamesLost"]}
+
+DOORS = (
+    Door(
+        "Event Grid webhook",
+        bodies(EVENT),
+        _handler("on_certificate_event", lambda b: Datum(b.decode("utf-8", "replace"), "json")),
+    ),
+    Door(
+        "event queue",
+        bodies(EVENT),
+        _handler("on_certificate_message", lambda b: Datum(b.decode("utf-8", "replace"), "string")),
+    ),
+    Door("shard queue", bodies({"run_id": GUID, "number": 1, "of": 2, "put_at": MOMENT}), _plain(_shard)),
+    Door(
+        "HTTP",
+        st.tuples(
+            st.sampled_from(_HTTP),
+            st.sampled_from(["application/json", "application/json; charset=x", "text/html", ""]) | _text,
+            bodies(RESYNC) | bodies({"reason": "a change"}),
+            _text,
+            st.dictionaries(
+                st.sampled_from(["limit", "offset", "status", "gateway", "q"]) | _text, _text, max_size=3
+            ),
+        ),
+        _http,
+    ),
+    Door(
+        "settings",
+        st.dictionaries(st.sampled_from((*_NAMES, *_MORE)) | _text, _text, max_size=6),
+        _plain(_settings),
+    ),
+    Door("ARM", bodies({"value": [SERVICE]}), _wired(Server.ARM, "Microsoft.ApiManagement", _arm)),
+    Door("Resource Graph", bodies(GRAPH), _wired(Server.ARM, "ResourceGraph", _graph)),
+    Door("Key Vault", bodies(CERTIFICATE), _wired(Server.VAULT, "certificates", _key_vault)),
+    Door("ledger rows", bodies(ROW).map(lambda b: b.decode("utf-8", "replace")), _plain(_ledger)),
+    Door(
+        "App Insights",
+        bodies(
+            {
+                "itemsReceived": 1,
+                "itemsAccepted": 1,
+                "errors": [{"index": 0, "statusCode": 400, "message": "x"}],
+            }
+        ),
+        _wired(Server.INGESTION, "track", _insights),
+    ),
+    Door("served certificates", _cut(DER) | st.binary(max_size=64), _plain(_certificate)),
+    Door("TLS peers", _cut(SERVER_HELLO) | st.binary(max_size=64), _peer),
+    Door(
+        "DNS",
+        st.ip_addresses().map(str)
+        | st.sampled_from(["::ffff:127.0.0.1", "fe80::1%eth0", "::ffff:168.63.129.16"]),
+        _plain(_address),
+    ),
+)
