@@ -4,6 +4,7 @@ What is read may be of an older or a newer version of the app, or of nobody's ma
 
 - a field that is not known is passed over, one that is missing has its default; only those that hold
   the limit on syncs must be there;
+- texts are cleaned, because whoever writes the ledger is not the one who shows them;
 - `attempts` are held to 0..1000, and `next_at` to 25 hours after `asked_at` where the two were set together,
   which is so unless the last answer was a refusal: no row can say "never again";
 - whatever else makes no sense is an error, because to go on as if nothing had been attempted would lift
@@ -28,6 +29,7 @@ from rotation.model import (
     SyncOutcome,
     Trigger,
     Wanted,
+    clean,
 )
 
 MOST_ATTEMPTS = 1000
@@ -38,6 +40,7 @@ SETS_KEPT = timedelta(hours=1)
 """How long the reports of as many shards as there were before stay after the last of them."""
 
 FURTHEST_NEXT = timedelta(hours=25)
+LONGEST_TEXT = 4096
 
 _REQUIRED = frozenset({"wanted", "attempts", "asked_at", "next_at"})
 
@@ -121,7 +124,7 @@ def _count(value: object) -> int:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.40} is no text")
-    return value
+    return clean(value, LONGEST_TEXT)
 
 
 def _moment(value: object) -> datetime:

@@ -3,7 +3,8 @@
 import sys
 import unicodedata
 
-from rotation.model import clean, trace
+from rotation.clients.ledger_rows import pause_from_text, row_from_text, row_to_text
+from rotation.model import LedgerRow, clean, trace
 
 UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Controls, format characters (bidirectional, zero-width, tags), surrogates, line separators."""
@@ -37,3 +38,16 @@ def test_an_exception_is_logged_by_our_frames_and_cleaned_words() -> None:
 
     assert "ValueError: a  b " == first
     assert any("test_cleaning.py" in frame for frame in frames)
+
+
+def test_what_a_ledger_holds_is_cleaned_as_well() -> None:
+    """Who can write rows could otherwise put words with escapes into telemetry and answers."""
+    row = LedgerRow(
+        "a-gateway", claim_id="\x1b[2J\u202eclaim", operation_url="https://management.azure.com/x"
+    )
+
+    read = row_from_text("a-gateway", "1", row_to_text(row))
+    pause = pause_from_text('{"at": "2026-01-01T00:00:00+00:00", "reason": "free\\u001bze\\ud800"}')
+
+    assert (" [2J claim", row.operation_url) == (read.claim_id, read.operation_url)
+    assert "free ze " == pause.reason
