@@ -86,14 +86,18 @@ def test_who_pauses_resumes_and_forces_is_written_down() -> None:
         resumed = host.request("POST", "/api/resume", headers=asked)
         forced = host.request("POST", "/api/resync", json={"hostname": HOST, "force": True}, headers=asked)
 
-        assert (200, 200, 202) == (paused.status, resumed.status, forced.status)
+        past = {"hostname": HOST, "dry_run": True, "override": ["NamesLost"]}
+        overridden = host.request("POST", "/api/resync", json=past, headers=asked)
+
+        assert (200, 200, 202, 202) == (paused.status, resumed.status, forced.status, overridden.status)
         who = f"alice@contoso.com ({OPERATOR})"
         log = host.log()
         assert f"All syncs are paused: freeze, by {who}" in log
         assert f"All syncs are resumed, by {who}" in log
+        assert f"Run {overridden.json()['run_id']} (hand by {who}) overrides NamesLost" in log
         (sync,) = world.custom_events("SyncRequested")
-        (run,) = [e for e in world.custom_events("RunCompleted") if e.properties["trigger"] == "hand"]
-        assert (who, who) == (sync.properties["asked_by"], run.properties["asked_by"])
+        runs = world.custom_events("RunCompleted")
+        assert [who] * 3 == [event.properties["asked_by"] for event in (sync, *runs)]
         run_id = forced.json()["run_id"]
         claim = sync.properties["claim_id"]
         assert (run_id, "true") == (sync.properties["run_id"], sync.properties["forced"])
