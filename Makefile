@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 TOOLS := .venv-tools
 
 .DEFAULT_GOAL := demo
-.PHONY: demo sandbox test planted soak kills hangs fuzz coverage mutants bench bench-quick package package-check audit lint types format lock clean
+.PHONY: demo sandbox test planted soak kills hangs fuzz load coverage mutants bench bench-quick package package-check audit lint types format lock clean
 
 $(VENV)/ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "$(PYTHON) is Python " + sys.version.split()[0] + ": 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.13)")'
@@ -41,6 +41,9 @@ hangs: $(VENV)/ready
 CASES ?= 100000
 fuzz: $(VENV)/ready
 	$(RUN) -m tests.fuzz.run --cases $(CASES)
+
+load: $(VENV)/ready
+	$(RUN) -m tests.load.run
 
 coverage: export COVERAGE_FILE = $(VENV)/coverage
 coverage: $(VENV)/ready

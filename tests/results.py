@@ -36,7 +36,7 @@ def keep(run: str, figures: Figures, kept: Path = KEPT) -> None:
 def render(runs: Mapping[str, Figures]) -> str:
     """The table of docs/reliability.md."""
     rows = ["| run | on | figures |", "|---|---|---|"]
-    said_of = {"soak": _soak, "kills": _kills, "hangs": _hangs}
+    said_of = {"soak": _soak, "kills": _kills, "hangs": _hangs, "fuzz": _fuzz, "load": _load}
     for name, run in runs.items():
         command, figures = said_of[name](run)
         rows.append(f"| {command} | {run['date']}, {run['machine']}, {run['commit']} | {figures} |")
@@ -69,4 +69,25 @@ def _hangs(run: Figures) -> tuple[str, str]:
         f"{run['services']:,} services use the renewed certificate; {run['combinations']} times something"
         f" hangs, or everything, or nothing: {run['events']:,} events answered, p99.9"
         f" {run['p99_9_seconds']} s, the longest {run['max_seconds']} s"
+    )
+
+
+def _fuzz(run: Figures) -> tuple[str, str]:
+    doors = run["doors"]
+    total, exceptions, outside = (sum(d[name] for d in doors) for name in ("cases", "exceptions", "outside"))
+    return f"`make fuzz CASES={run['cases']}`", (
+        f"{total:,} hostile inputs at {len(doors)} doors: {exceptions} unhandled exceptions, {outside}"
+        f" connections outside of loopback, the slowest case {max(d['slowest_seconds'] for d in doors)} s,"
+        f" at most {max(d['growth_mib'] for d in doors)} MiB more memory"
+    )
+
+
+def _load(run: Figures) -> tuple[str, str]:
+    return f"`make load`, {run['seconds']:.0f} s", (
+        f"{run['events']:,} events and {run['hostile']:,} hostile ones, {run['in_arrays']:,} more in arrays"
+        f" of 5,000, {run['pages']:,} requests for the page and the status, beside 20 slow clients:"
+        f" {run['failed']} failed; {run['renewals']} renewals meanwhile, {run['lost']} lost; an event was"
+        f" answered in {run['event_p50']} s (p99 {run['event_p99']} s, the longest {run['event_max']} s),"
+        f" the page in {run['page_p50']} s (p99 {run['page_p99']} s); memory {run['memory_early']} MiB,"
+        f" at the end {run['memory_late']} MiB"
     )

@@ -313,6 +313,13 @@ def test_the_figures_of_the_reliability_page_are_those_of_the_tests() -> None:
     assert "make soak SCHEDULES=3000" in text(".ci/run")
     assert "LEAST_VERDICTS = 100\n" in text("tests/simulation/soak.py")
     assert "`.ci/run` runs 3,000 schedules more: at least 300,000 verdicts" in page
+    assert "CASES = 200\n" in text("tests/fuzz/test_fuzz.py")
+    assert "200 inputs a door" in page
+    assert "CASES ?= 100000" in text("Makefile")
+    load = text("tests/load/run.py")
+    assert "SLOW_CLIENTS = 20\n" in load
+    assert "HOSTILE_EVERY = 4\n" in load
+    assert "ARRAY = 5000\n" in load
     outbox = text("tests/simulation/test_outbox.py")
     assert "KILLS = range(20)" in outbox
     assert "20 kills" in page

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.doors import DOORS
 from tests.results import KEPT, ROOT, Figures, keep, render
 from tests.simulation.soak import LEAST_VERDICTS
 
@@ -41,10 +42,28 @@ def _hangs(run: Figures) -> None:
     assert run["max_seconds"] < 25
 
 
+def _fuzz(run: Figures) -> None:
+    """Nothing raised, nothing outside, nothing slow, nothing that grows, at every door."""
+    assert [door.name for door in DOORS] == [door["door"] for door in run["doors"]]
+    for door in run["doors"]:
+        assert (0, 0, run["cases"]) == (door["exceptions"], door["outside"], door["cases"]), door
+        assert door["slowest_seconds"] < 1
+        assert door["growth_mib"] < 50
+
+
+def _load(run: Figures) -> None:
+    """Nothing lost, nobody unanswered, memory as it was."""
+    assert (60, 200, 50) == (run["seconds"], run["events_a_second"], run["pages_a_second"])
+    assert (0, 0, 0) == (run["failed"], run["lost"], run["raised"])
+    assert run["renewals"] == run["syncs"]
+    assert run["events"] + run["hostile"] >= 11_900
+    assert run["memory_late"] - run["memory_early"] < 50
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_what_is_promised_was_seen_in_the_run_that_is_kept(name: str) -> None:
     """A run that missed something is kept in vain."""
-    {"soak": _soak, "kills": _kills, "hangs": _hangs}[name](RUNS[name])
+    {"soak": _soak, "kills": _kills, "hangs": _hangs, "fuzz": _fuzz, "load": _load}[name](RUNS[name])
 
 
 def test_a_run_that_is_kept_again_takes_the_place_of_its_last_one(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ _kept: list[bytes] = []
 
 
 def _planted(name: str, wrong: Callable[[], object]) -> Door:
-    """One input in some hundred does what is wrong."""
+    """One input in some twenty does what is wrong."""
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[Take]:
         async def one(given: int) -> None:
-            if given % 100 == 99:
+            if given % 20 == 19:
                 wrong()
 
         yield one

@@ -1,14 +1,13 @@
 """Any number of hostile inputs at every door: `python -m tests.fuzz.run --cases 100000`.
 
 Ends with 1 where an input raised something, was slower than a second, made the process grow by 50 MiB, or
-led it to connect anywhere outside of loopback. Prints a table, and keeps it as JSON where asked to.
+led it to connect anywhere outside of loopback. Prints a table.
 """
 
 import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import multiprocessing
 import os
@@ -24,10 +23,10 @@ from typing import ClassVar
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from bench.machine import describe
 from tests.fuzz.doors import DOORS, Door, Take
 from tests.fuzz.egress import Guard
 from tests.fuzz.planted import PLANTED
+from tests.results import keep
 
 SLOWEST = 1.0
 """Seconds for one case."""
@@ -167,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=100_000, help="for each door")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--door", action="append", help="only this one; may be given several times")
-    parser.add_argument("--json", type=Path, help="where to keep the figures")
+    parser.add_argument("--keep", action="store_true", help="keep the figures in tests/results.json")
     options = parser.parse_args(arguments)
     all_figures = []
     for door in DOORS:
@@ -183,9 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for failure in figures.failures if figures.wrong else ():
             print(failure, file=sys.stderr)  # noqa: T201
-        if options.json:
-            doors = [{k: v for k, v in asdict(each).items() if k != "failures"} for each in all_figures]
-            options.json.write_text(json.dumps({"machine": describe(), "doors": doors}, indent=1) + "\n")
+    if options.keep:
+        doors = [{k: v for k, v in asdict(each).items() if k != "failures"} for each in all_figures]
+        keep("fuzz", {"cases": options.cases, "doors": doors})
     return int(any(figures.wrong for figures in all_figures))
 
 
