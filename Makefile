@@ -41,6 +41,7 @@ hangs: $(VENV)/ready
 CASES ?= 100000
 fuzz: $(VENV)/ready
 	$(RUN) -m tests.fuzz.run --cases $(CASES)
+	@if $(RUN) -c 'import atheris' 2>/dev/null; then $(RUN) -m tests.fuzz.guided -runs=$(CASES); fi
 
 load: $(VENV)/ready
 	$(RUN) -m tests.load.run

@@ -88,7 +88,7 @@ def _door(name: str) -> Door:
 def _fuzz_with(maker: ProcessPoolExecutor, name: str, cases: int, first_seed: int) -> Figures:
     guard = Guard()
     logging.getLogger().addHandler(logging.NullHandler())
-    logging.getLogger("rotation").addHandler(_Caught())
+    logging.getLogger("rotation").addHandler(Caught())
     return asyncio.run(_fuzz(maker, name, cases, first_seed, guard))
 
 
@@ -131,7 +131,7 @@ def _inputs(name: str, most: int, number: int) -> list[object]:
     return made
 
 
-class _Caught(logging.Handler):
+class Caught(logging.Handler):
     """What the guard of a trigger has caught and logged: an answer to whoever sent it, a bug to us."""
 
     stories: ClassVar[list[str]] = []
@@ -152,9 +152,9 @@ async def _judge(take: Take, one: object, figures: Figures) -> None:
         if len(figures.failures) < 3:
             figures.failures.append(f"{one!r:.600}\n{traceback.format_exc(limit=-6)}")
     took = time.perf_counter() - began
-    figures.exceptions += len(_Caught.stories)
-    figures.failures += [f"{one!r:.600}\n{story}" for story in _Caught.stories][:3]
-    _Caught.stories.clear()
+    figures.exceptions += len(Caught.stories)
+    figures.failures += [f"{one!r:.600}\n{story}" for story in Caught.stories][:3]
+    Caught.stories.clear()
     if took > SLOWEST and len(figures.failures) < 3:
         figures.failures.append(f"{took:.1f} s: {one!r:.600}")
     figures.slowest_seconds = max(figures.slowest_seconds, took)
