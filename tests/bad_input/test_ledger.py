@@ -25,144 +25,45 @@ AGES = "2199-01-01T00:00:00+00:00"
 PLACES = ("/api/status", "/api/page", "/api/rotations", "/api/gateways/apim-contoso")
 NOT_THERE, HELD = "no sync", "held"
 
+# fmt: off
 ROWS = (
     Case("own", "no JSON", "cannot be read", NOT_THERE, "{"),
     Case("own", "nested 30,000 deep", "recursion", NOT_THERE, "[" * 30_000),
     Case("own", "nothing of a row", "as if nothing had been attempted", NOT_THERE, "{}"),
-    Case(
-        "own",
-        "attempts that are text",
-        "as if nothing had been attempted",
-        NOT_THERE,
-        json.dumps({**GOOD, "attempts": "0"}),
-    ),
+    Case("own", "attempts that are text", "as if nothing had been attempted", NOT_THERE, json.dumps({**GOOD, "attempts": "0"})),
     Case("own", "minus 10^9 attempts", "never an end", HELD, json.dumps({**GOOD, "attempts": -(10**9)})),
     Case("own", "10^30 attempts", "overflow", HELD, json.dumps({**GOOD, "attempts": 10**30})),
-    Case(
-        "own",
-        "a next attempt in 170 years",
-        "never again",
-        HELD,
-        json.dumps({**GOOD, "asked_at": "2026-01-01T00:00:00+00:00", "next_at": AGES}),
-    ),
-    Case(
-        "own",
-        "the year 9999",
-        "overflow",
-        NOT_THERE,
-        json.dumps({**GOOD, "next_at": "9999-12-31T23:59:59+00:00"}),
-    ),
-    Case(
-        "own",
-        "an operation elsewhere",
-        "a token for elsewhere",
-        HELD,
-        json.dumps({**GOOD, "operation_url": "https://evil.example/x"}),
-    ),
-    Case(
-        "own",
-        "an unknown outcome",
-        "of a newer version",
-        NOT_THERE,
-        json.dumps({**GOOD, "outcome": "splendid"}),
-    ),
-    Case(
-        "own",
-        "an unknown field with script",
-        "of a newer version",
-        HELD,
-        json.dumps({**GOOD, "<script>": "\x1b"}),
-    ),
-    Case(
-        "own", "an outbox of nonsense", "sent as telemetry", NOT_THERE, json.dumps({**GOOD, "outbox": ["x"]})
-    ),
-    Case(
-        "own",
-        "an event in the outbox with script",
-        "sent as telemetry",
-        HELD,
-        json.dumps(
-            {
-                **GOOD,
-                "outbox": [
-                    {"name": "<script>", "properties": {"a": "\x1b"}, "measurements": {}, "event_id": "1"}
-                ],
-            }
-        ),
-    ),
+    Case("own", "a next attempt in 170 years", "never again", HELD, json.dumps({**GOOD, "asked_at": "2026-01-01T00:00:00+00:00", "next_at": AGES})),
+    Case("own", "the year 9999", "overflow", NOT_THERE, json.dumps({**GOOD, "next_at": "9999-12-31T23:59:59+00:00"})),
+    Case("own", "an operation elsewhere", "a token for elsewhere", HELD, json.dumps({**GOOD, "operation_url": "https://evil.example/x"})),
+    Case("own", "an unknown outcome", "of a newer version", NOT_THERE, json.dumps({**GOOD, "outcome": "splendid"})),
+    Case("own", "an unknown field with script", "of a newer version", HELD, json.dumps({**GOOD, "<script>": "\x1b"})),
+    Case("own", "an outbox of nonsense", "sent as telemetry", NOT_THERE, json.dumps({**GOOD, "outbox": ["x"]})),
+    Case("own", "an event in the outbox with script", "sent as telemetry", HELD, json.dumps({**GOOD, "outbox": [{"name": "<script>", "properties": {"a": "\x1b"}, "measurements": {}, "event_id": "1"}]})),
 )
+# fmt: on
 
+# fmt: off
 REPORTS = (
     Case("own", "a report that is no JSON", "cannot be read", 503, "{"),
     Case("own", "a list", "another shape", 503, "[]"),
     Case("own", "an object of nothing", "no report", (404, 500, 503), "{}"),
-    Case(
-        "own",
-        "verdicts that are a number",
-        "no report",
-        (500, 503),
-        '{"verdicts": 5, "decisions": 5, "rotations": 5}',
-    ),
-    Case(
-        "own",
-        "a verdict that is text",
-        "no report",
-        (500, 503),
-        '{"verdicts": ["x"], "decisions": [], "rotations": [], "as_of": "x"}',
-    ),
-    Case(
-        "own",
-        "a time that is none",
-        "no report",
-        (404, 500, 503),
-        '{"verdicts": [], "decisions": [], "rotations": [], "as_of": "<script>"}',
-    ),
+    Case("own", "verdicts that are a number", "no report", (500, 503), '{"verdicts": 5, "decisions": 5, "rotations": 5}'),
+    Case("own", "a verdict that is text", "no report", (500, 503), '{"verdicts": ["x"], "decisions": [], "rotations": [], "as_of": "x"}'),
+    Case("own", "a time that is none", "no report", (404, 500, 503), '{"verdicts": [], "decisions": [], "rotations": [], "as_of": "<script>"}'),
 )
+# fmt: on
 
+# fmt: off
 ELSEWHERE = (
-    Held(
-        "own",
-        "any field of another kind",
-        "of nobody's making",
-        "the ledger is not there",
-        f"{SENSELESS}[an unknown status]",
-    ),
-    Held(
-        "own",
-        "a row of another gateway that makes no sense",
-        "one spoils all",
-        "no harm",
-        f"{LEDGER}::test_the_row_of_another_gateway_does_no_harm",
-    ),
-    Held(
-        "own",
-        "a file that is no ledger",
-        "of nobody's making",
-        "not there",
-        f"{LEDGER}::test_a_file_that_is_no_ledger_makes_it_unavailable",
-    ),
-    Held(
-        "own",
-        "Table storage: any other answer",
-        "in Azure's place",
-        "not there",
-        f"{TABLE}::test_an_answer_that_is_none_makes_the_ledger_unavailable",
-    ),
-    Held(
-        "own",
-        "Table storage: a row that is none",
-        "of nobody's making",
-        "not there",
-        f"{TABLE}::test_a_row_that_is_none_makes_the_ledger_unavailable",
-    ),
-    Held(
-        "own",
-        "Table storage: pages without end",
-        "for ever",
-        "not there",
-        f"{TABLE}::test_pages_without_end_make_the_ledger_unavailable",
-    ),
+    Held("own", "any field of another kind", "of nobody's making", "the ledger is not there", f"{SENSELESS}[an unknown status]"),
+    Held("own", "a row of another gateway that makes no sense", "one spoils all", "no harm", f"{LEDGER}::test_the_row_of_another_gateway_does_no_harm"),
+    Held("own", "a file that is no ledger", "of nobody's making", "not there", f"{LEDGER}::test_a_file_that_is_no_ledger_makes_it_unavailable"),
+    Held("own", "Table storage: any other answer", "in Azure's place", "not there", f"{TABLE}::test_an_answer_that_is_none_makes_the_ledger_unavailable"),
+    Held("own", "Table storage: a row that is none", "of nobody's making", "not there", f"{TABLE}::test_a_row_that_is_none_makes_the_ledger_unavailable"),
+    Held("own", "Table storage: pages without end", "for ever", "not there", f"{TABLE}::test_pages_without_end_make_the_ledger_unavailable"),
 )
+# fmt: on
 
 Door = tuple[Stage, Service, Path]
 

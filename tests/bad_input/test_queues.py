@@ -25,64 +25,21 @@ def shard(**changes: object) -> dict[str, object]:
     return {"run_id": RUN, "number": 1, "of": 2, "put_at": AT, **changes}
 
 
+# fmt: off
 CASES = (
-    Case(
-        "B02",
-        "an event of an unknown type",
-        "not ours",
-        IGNORED,
-        (EVENTS, event(eventType="Contoso.Surprise")),
-    ),
+    Case("B02", "an event of an unknown type", "not ours", IGNORED, (EVENTS, event(eventType="Contoso.Surprise"))),
     Case("B03", "an event whose data is text", "no object", IGNORED, (EVENTS, event(data="x"))),
-    Case(
-        "B10",
-        "an event whose Id is of another host",
-        "a URL to fetch",
-        IGNORED,
-        (EVENTS, event({"Id": "https://evil.example/certificates/x"})),
-    ),
-    Case(
-        "B11", "an event of another topic", "two truths", IGNORED, (EVENTS, event(topic="/subscriptions/0/x"))
-    ),
-    Case(
-        "B16",
-        "an event of an unknown version",
-        "believed, it would be acted on",
-        LOOKED_AT,
-        (EVENTS, event({"Version": "x"})),
-    ),
-    Case(
-        "B18",
-        "an event whose time is none",
-        "the SDK's parser",
-        IGNORED,
-        (EVENTS, event(eventTime="yesterday")),
-    ),
-    Case(
-        "B24",
-        "an event nested 400 deep",
-        "recursion",
-        IGNORED,
-        (EVENTS, json.dumps(event(data="D")).replace('"D"', "[" * 400 + "]" * 400)),
-    ),
+    Case("B10", "an event whose Id is of another host", "a URL to fetch", IGNORED, (EVENTS, event({"Id": "https://evil.example/certificates/x"}))),
+    Case("B11", "an event of another topic", "two truths", IGNORED, (EVENTS, event(topic="/subscriptions/0/x"))),
+    Case("B16", "an event of an unknown version", "believed, it would be acted on", LOOKED_AT, (EVENTS, event({"Version": "x"}))),
+    Case("B18", "an event whose time is none", "the SDK's parser", IGNORED, (EVENTS, event(eventTime="yesterday"))),
+    Case("B24", "an event nested 400 deep", "recursion", IGNORED, (EVENTS, json.dumps(event(data="D")).replace('"D"', "[" * 400 + "]" * 400))),
     Case("own", "plain text", "no event", IGNORED, (EVENTS, "hello")),
     Case("own", "a list of events", "one message is one event", IGNORED, (EVENTS, [event()])),
     Case("own", "an empty object", "no event", IGNORED, (EVENTS, {})),
-    Case(
-        "own",
-        "a terminal's escapes",
-        "whoever reads the log",
-        IGNORED,
-        (EVENTS, event(id="\x1b]0;owned\x07\u202e", eventType="x")),
-    ),
+    Case("own", "a terminal's escapes", "whoever reads the log", IGNORED, (EVENTS, event(id="\x1b]0;owned\x07\u202e", eventType="x"))),
     Case("own", "60,000 characters", "a log line of any length", IGNORED, (EVENTS, "x" * 60_000)),
-    Case(
-        "own",
-        "an Id of the metadata service",
-        "SSRF",
-        IGNORED,
-        (EVENTS, event({"Id": "http://169.254.169.254/"})),
-    ),
+    Case("own", "an Id of the metadata service", "SSRF", IGNORED, (EVENTS, event({"Id": "http://169.254.169.254/"}))),
     Case("own", "a shard that is text", "no shard", IGNORED, (SHARDS, "hello")),
     Case("own", "a shard in a list", "no shard", IGNORED, (SHARDS, [shard()])),
     Case("own", "a shard with a mode", "more than it may say", IGNORED, (SHARDS, shard(mode="force"))),
@@ -90,54 +47,21 @@ CASES = (
     Case("own", "shard 1 of 3", "no power of two", IGNORED, (SHARDS, shard(of=3))),
     Case("own", "shard 1 of 10^30", "memory", IGNORED, (SHARDS, shard(of=10**30))),
     Case("own", "shard true of true", "numbers to Python", IGNORED, (SHARDS, shard(number=True, of=True))),
-    Case(
-        "own",
-        "a run that is script",
-        "in every event of the run",
-        IGNORED,
-        (SHARDS, shard(run_id="<script>")),
-    ),
-    Case(
-        "own",
-        "a time without a zone",
-        "cannot be compared",
-        IGNORED,
-        (SHARDS, shard(put_at="2026-11-23T00:00:00")),
-    ),
+    Case("own", "a run that is script", "in every event of the run", IGNORED, (SHARDS, shard(run_id="<script>"))),
+    Case("own", "a time without a zone", "cannot be compared", IGNORED, (SHARDS, shard(put_at="2026-11-23T00:00:00"))),
     Case("own", "a time that is a list", "another shape", IGNORED, (SHARDS, shard(put_at=[]))),
     Case("own", "a shard nested 900 deep", "recursion", IGNORED, (SHARDS, "[" * 900)),
-    Case(
-        "own",
-        "a shard of 2,000 bytes",
-        "more than it may say",
-        IGNORED,
-        (SHARDS, json.dumps(shard()) + " " * 2000),
-    ),
+    Case("own", "a shard of 2,000 bytes", "more than it may say", IGNORED, (SHARDS, json.dumps(shard()) + " " * 2000)),
 )
+# fmt: on
 
+# fmt: off
 ELSEWHERE = (
-    Held(
-        "own",
-        "a message that is delivered twice",
-        "at least once",
-        "one sync",
-        "tests/scenarios/test_queue.py::test_a_message_about_a_renewal_leads_to_a_sync",
-    ),
-    Held(
-        "own",
-        "a shard that is larger than the app would make",
-        "everything at once",
-        "ignored",
-        "tests/scenarios/test_shards.py::test_a_message_that_is_not_ours_is_ignored_with_a_line_and_looks_at_nothing",
-    ),
-    Held(
-        "own",
-        "any bytes",
-        "a shape nobody thought of",
-        "a line that can be logged",
-        "tests/unit/test_events.py::test_a_message_is_refused_in_a_line_that_can_be_logged_for",
-    ),
+    Held("own", "a message that is delivered twice", "at least once", "one sync", "tests/scenarios/test_queue.py::test_a_message_about_a_renewal_leads_to_a_sync"),
+    Held("own", "a shard that is larger than the app would make", "everything at once", "ignored", "tests/scenarios/test_shards.py::test_a_message_that_is_not_ours_is_ignored_with_a_line_and_looks_at_nothing"),
+    Held("own", "any bytes", "a shape nobody thought of", "a line that can be logged", "tests/unit/test_events.py::test_a_message_is_refused_in_a_line_that_can_be_logged_for"),
 )
+# fmt: on
 
 Door = tuple[Stage, Certificate, Service]
 

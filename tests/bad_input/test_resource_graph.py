@@ -48,77 +48,35 @@ def page(*rows: object, **more: object) -> dict[str, Any]:
 
 PHANTOM = "/subscriptions/{}/resourceGroups/rg/providers/Microsoft.ApiManagement/service/apim-phantom"
 
+# fmt: off
 CASES = (
     Case("B87", "a captive portal's page", "is no Azure", WELL, raw(b"<html>Sign in</html>")),
     Case("B87", "nothing", "an empty fleet to a careless reader", WELL, raw(b"")),
     Case("B87", "9 MB", "memory", WELL, raw(page({"id": "x", "y": "z" * (9 * 2**20)}))),
     Case("own", "half of JSON", "cut off", WELL, raw(b'{"data": [{"id"')),
-    Case(
-        "own",
-        "nested 20,000 deep",
-        "recursion",
-        WELL,
-        raw(b'{"data": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
-    ),
+    Case("own", "nested 20,000 deep", "recursion", WELL, raw(b'{"data": ' + b"[" * 20_000 + b"]" * 20_000 + b"}")),
     Case("own", "no data", "another shape", WELL, raw({})),
     Case("own", "rows that are text", "another shape", WELL, raw(page("x"))),
     Case("own", "a row whose id is a number", "another shape", WELL, raw(page({"id": 5}))),
     Case("own", "a row whose id is no service", "another resource", "a problem", raw(page({"id": EVIL}))),
-    Case(
-        "own",
-        "a row of somebody else's service",
-        "out of scope",
-        "a problem",
-        raw(page({"id": PHANTOM.format("f" * 8 + "-0000-0000-0000-" + "0" * 12)})),
-    ),
+    Case("own", "a row of somebody else's service", "out of scope", "a problem", raw(page({"id": PHANTOM.format("f" * 8 + "-0000-0000-0000-" + "0" * 12)}))),
     Case("own", "no rows", "silence about what it may not show", WELL, raw(page())),
-    Case(
-        "own", "truncated without a token", "a part that looks whole", WELL, raw(page(resultTruncated="true"))
-    ),
+    Case("own", "truncated without a token", "a part that looks whole", WELL, raw(page(resultTruncated="true"))),
     Case("own", "a token that is a number", "another shape", WELL, raw(page(**{"$skipToken": 5}))),
-    Case(
-        "own",
-        "a 403 with script",
-        "shown in the log",
-        WELL,
-        raw({"error": {"code": EVIL, "message": EVIL}}, 403),
-    ),
+    Case("own", "a 403 with script", "shown in the log", WELL, raw({"error": {"code": EVIL, "message": EVIL}}, 403)),
     Case("own", "a 429 for years", "never", WELL, raw({}, 429, {"Retry-After": "99999999"})),
-    Case(
-        "own",
-        "a quota header of nonsense",
-        "a wait without end",
-        WELL,
-        raw(page(), headers={"x-ms-user-quota-remaining": "0", "x-ms-user-quota-resets-after": "99:99:99"}),
-    ),
-    Case(
-        "own",
-        "a redirect",
-        "a token for elsewhere",
-        WELL,
-        raw(b"", 302, {"Location": "https://evil.example/"}),
-    ),
+    Case("own", "a quota header of nonsense", "a wait without end", WELL, raw(page(), headers={"x-ms-user-quota-remaining": "0", "x-ms-user-quota-resets-after": "99:99:99"})),
+    Case("own", "a redirect", "a token for elsewhere", WELL, raw(b"", 302, {"Location": "https://evil.example/"})),
 )
+# fmt: on
 
+# fmt: off
 ELSEWHERE = (
-    Held(
-        "own", "a token that leads nowhere", "for ever", "listed", f"{BODY}[a token that leads nowhere else]"
-    ),
-    Held(
-        "own",
-        "a row that lacks fields",
-        "half a configuration",
-        "the service is read",
-        f"{GRAPH}::test_a_service_whose_row_lacks_something_is_read_itself",
-    ),
-    Held(
-        "own",
-        "an odd recommendation of Advisor",
-        "shown on the page",
-        "changes nothing",
-        f"{GRAPH}::test_an_odd_recommendation_changes_nothing",
-    ),
+    Held("own", "a token that leads nowhere", "for ever", "listed", f"{BODY}[a token that leads nowhere else]"),
+    Held("own", "a row that lacks fields", "half a configuration", "the service is read", f"{GRAPH}::test_a_service_whose_row_lacks_something_is_read_itself"),
+    Held("own", "an odd recommendation of Advisor", "shown on the page", "changes nothing", f"{GRAPH}::test_an_odd_recommendation_changes_nothing"),
 )
+# fmt: on
 
 Door = tuple[Stage, Certificate, Service]
 
