@@ -31,7 +31,7 @@ LESS = {"EVERY_NTH_CASE": "53", "MACHINE_EXAMPLES": "15"}
 """A mutant that a part of the enumeration and of the machine's runs kills is killed by the whole."""
 
 TESTS = {
-    "verdict": ("test_verdict", "test_verdict_enumeration"),
+    "verdict": ("test_verdict", "test_kinds", "test_verdict_in_front", "test_verdict_enumeration"),
     "plan": ("test_plan", "test_brakes", "test_plan_machine"),
     "history": ("test_history", "test_plan_machine"),
     "brakes": ("test_brakes", "test_plan"),

@@ -41,6 +41,7 @@ NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 SUFFIX = "vault.azure.net"
 HOSTNAME = "api.contoso.com"
 CERTIFICATE = CertificateId("kv-gateways.vault.azure.net", "api-contoso-com")
+ISSUER = "CN=Contoso Issuing CA"
 NEW, OLD, FOREIGN = "A1" * 20, "B2" * 20, "C3" * 20
 GATEWAY_ID = (
     "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg-gateways"
@@ -69,6 +70,7 @@ def version(
     not_before: datetime | None = None,
     not_after: datetime = NOW + timedelta(days=90),
     names: tuple[str, ...] = (HOSTNAME,),
+    issuer: str = ISSUER,
     self_signed: bool = False,
     key: str = "RSA 2048",
     content_type: str | None = "application/x-pkcs12",
@@ -85,7 +87,7 @@ def version(
         not_before=not_before or NOW - age - minutes(10),
         not_after=not_after,
         names=names,
-        issuer="CN=Contoso Issuing CA",
+        issuer=issuer,
         self_signed=self_signed,
         key=key,
         content_type=content_type,
@@ -125,6 +127,7 @@ def served(
     *,
     not_after: datetime | None = NOW + timedelta(days=90),
     names: tuple[str, ...] = (HOSTNAME,),
+    issuer: str = ISSUER,
     distrust: str | None = None,
 ) -> ServedCertificate:
     """A handshake that showed a leaf."""
@@ -135,9 +138,7 @@ def served(
         address="20.50.2.1:443",
         tls_version="TLSv1.3",
         distrust=distrust,
-        chain=(
-            Presented(thumbprint, not_after, names, f"CN={HOSTNAME}", "CN=Contoso Issuing CA", serial="0A1B"),
-        ),
+        chain=(Presented(thumbprint, not_after, names, f"CN={HOSTNAME}", issuer, serial="0A1B"),),
     )
 
 

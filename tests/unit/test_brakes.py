@@ -26,6 +26,7 @@ from tests.unit import build
 from tests.unit.build import NOW, OLD, minutes
 
 SECOND = "/subscriptions/22222222-2222-3333-4444-555555555555/resourceGroups/rg/providers/x/service"
+ROW = LedgerRow("/subscriptions/22222222-2222-3333-4444-555555555555")
 
 
 def gateway(number: int, *, ring: int = 0, certificate: str = "shared", root: str = SECOND) -> Gateway:
@@ -148,6 +149,30 @@ def test_syncs_of_the_same_moment_are_no_trouble_for_the_breaker() -> None:
 
     assert open_until(rows, NOW)
     assert not open_until([replace(row, outcome=None) for row in rows[:5]] + rows[5:], NOW)
+
+
+ASKED_AT = minutes(-2)
+ACCEPTED, ASKED, UNANSWERED = SyncOutcome.ACCEPTED, SyncOutcome.ASKED, SyncOutcome.UNKNOWN
+TWICE: dict[str, tuple[SyncOutcome | None, timedelta, SyncOutcome, bool]] = {
+    "the subscription knows of an answer that its own row lacks": (None, ASKED_AT, UNANSWERED, True),
+    "its own row knows of an answer that the subscription lacks": (UNANSWERED, ASKED_AT, ASKED, True),
+    "neither knows of an answer": (None, ASKED_AT, ASKED, False),
+    "the subscription knows of a later sync without an answer": (ACCEPTED, minutes(-1), UNANSWERED, True),
+    "the subscription knows of a later sync with an answer": (UNANSWERED, minutes(-1), ACCEPTED, False),
+    "the subscription knows of an earlier sync only": (UNANSWERED, minutes(-3), ACCEPTED, True),
+}
+
+
+@pytest.mark.parametrize(("own", "shared_at", "shared", "expected"), TWICE.values(), ids=TWICE)
+@pytest.mark.parametrize("turned", [False, True], ids=["own first", "shared first"])
+def test_the_breaker_takes_the_better_of_two_accounts_of_a_sync(
+    own: SyncOutcome | None, shared_at: timedelta, shared: SyncOutcome, *, expected: bool, turned: bool
+) -> None:
+    """Proves it for a gateway's own row and that of its subscription, in whatever order they are read."""
+    rows = [replace(r, outcome=own) for n in range(5) for r in asked(n, -ASKED_AT).values()]
+    rows.append(replace(ROW, asked={r.gateway_key: Asked(NOW + shared_at, shared) for r in rows}))
+
+    assert expected == (open_until(reversed(rows) if turned else rows, NOW) is not None)
 
 
 def test_an_open_breaker_says_nothing_of_gateways_that_need_no_sync_or_wait_already() -> None:
@@ -301,9 +326,6 @@ def test_a_certificate_about_to_end_does_not_wait_for_the_window(days: int, expe
     assert expected == decide(developer, [soon], LedgerRow(developer.key), build.run()).choice
 
 
-ROW = LedgerRow("/subscriptions/22222222-2222-3333-4444-555555555555")
-
-
 def test_the_row_of_a_subscription_admits_no_more_than_the_cap_and_forgets_what_is_old() -> None:
     """Proves the count that all workers share, one after the other."""
     row, brakes = ROW, Brakes(most_syncs=2)
@@ -317,6 +339,7 @@ def test_the_row_of_a_subscription_admits_no_more_than_the_cap_and_forgets_what_
 
     assert isinstance(third, Decision)
     assert Choice.CAPPED is third.choice
+    assert "apim-2: 2 syncs in five minutes are the most per subscription." == third.message
     assert isinstance(again, LedgerRow)
     assert isinstance(later, LedgerRow)
     assert 3 == len(later.asked)
@@ -351,8 +374,13 @@ def test_an_answer_is_noted_where_it_says_something(outcome: SyncOutcome, kept: 
     assert kept == (found and found.outcome)
 
 
+def test_an_answer_to_a_sync_that_the_subscription_does_not_know_of_changes_nothing() -> None:
+    """Proves that a row which was lost in the meantime is no reason to fail."""
+    assert ROW == answered(ROW, gateway(1), SyncOutcome.UNKNOWN)
+
+
 def test_the_row_of_a_subscription_opens_the_breaker() -> None:
-    """Proves that five gateways of other workers are enough."""
+    """Proves that five gateways of other workers are enough, and that one of the five has but four others."""
     row = ROW
     for number in range(5):
         admitted = admit(row, gateway(number), NOW + number * timedelta(seconds=1), Brakes())
@@ -362,6 +390,11 @@ def test_the_row_of_a_subscription_opens_the_breaker() -> None:
 
     assert isinstance(sixth, Decision)
     assert Choice.BREAKER_OPEN is sixth.choice
+    assert (
+        "apim-6: not synced until 10:30 UTC, because the last syncs of 5 gateways had no answer. Look"
+        " at ARM and at those services first."
+    ) == sixth.message
+    assert isinstance(admit(row, gateway(4), NOW + minutes(1), Brakes()), LedgerRow)
     assert isinstance(admit(row, gateway(6), NOW + minutes(31), Brakes()), LedgerRow)
     assert {"apim-7": Choice.BREAKER_OPEN} == held([verdict(gateway(7))], {row.gateway_key: row})
 

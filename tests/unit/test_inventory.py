@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from rotation.inventory import in_front, select
-from rotation.model import CertificateId, Front, Scope
+from rotation.model import CertificateId, Front, Scope, Shard
 from tests.unit import build
 
 API = build.binding("api.contoso.com")
@@ -49,6 +49,15 @@ def test_a_scope_selects_whole_gateways(scope: Scope, expected: tuple[object, ..
     actual = select(ALL, scope)
 
     assert expected == actual
+
+
+def test_the_shards_of_a_run_select_every_gateway_once() -> None:
+    """Proves that none is left out, and that each has its share."""
+    fleet = [build.gateway(API, resource_id=f"{build.GATEWAY_ID}-{n}") for n in range(40)]
+    shards = [select(fleet, Scope(shard=Shard(number, 4))) for number in range(1, 5)]
+
+    assert sorted(g.id for g in fleet) == sorted(g.id for shard in shards for g in shard)
+    assert all(shards)
 
 
 def front(target: str) -> Front:

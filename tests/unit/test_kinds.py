@@ -32,14 +32,12 @@ def asked(ago: timedelta) -> LedgerRow:
     return build.row(asked=-ago, due=minutes(30) - ago)
 
 
-NAMED = replace(
-    build.row(attempts=0),
-    last={
-        since(None).key: LastVerdict(
-            Status.BLOCKED, Reason.GATEWAY_NOT_POLLING, drift=False, since=NOW, version="v2"
-        )
-    },
-)
+def said(reason: Reason) -> LedgerRow:
+    """A row that remembers why the hostname was blocked."""
+    last = LastVerdict(Status.BLOCKED, reason, drift=False, since=NOW, version="v2")
+    return replace(build.row(attempts=0), last={since(None).key: last})
+
+
 FOLLOWS: dict[str, tuple[Evidence, tuple[Status, Reason]]] = {
     "a poll or two are waited for": (
         evidence(served(OLD), at=hosted(since(60))),
@@ -73,8 +71,20 @@ FOLLOWS: dict[str, tuple[Evidence, tuple[Status, Reason]]] = {
         evidence(served(OLD), row=asked(minutes(1)), at=hosted(since(None))),
         (Status.SYNCING, Reason.SYNC_IN_FLIGHT),
     ),
+    "a refresh for another version does not count": (
+        evidence(
+            served(OLD),
+            row=build.row(wanted={str(build.CERTIFICATE): "v1"}, asked=-minutes(1), due=minutes(29)),
+            at=hosted(since(None)),
+        ),
+        (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
+    ),
+    "what was said of it for another reason does not name it": (
+        evidence(served(OLD), row=said(Reason.SYNC_IN_FLIGHT), at=hosted(since(5))),
+        (Status.SYNCING, Reason.SYNC_IN_FLIGHT),
+    ),
     "what was named once is not excused by another read of the entity": (
-        evidence(served(OLD), row=NAMED, at=hosted(since(5))),
+        evidence(served(OLD), row=said(Reason.GATEWAY_NOT_POLLING), at=hosted(since(5))),
         (Status.BLOCKED, Reason.GATEWAY_NOT_POLLING),
     ),
     "where ARM names no time the version's own counts": (

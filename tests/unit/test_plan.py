@@ -37,6 +37,7 @@ PINNED = build.verdict(
 )
 FOREIGN = build.verdict(Status.BLOCKED, Reason.SERVED_BY_OTHER)
 EXPIRED = build.verdict(Status.BLOCKED, Reason.VERSION_EXPIRED, of=OLD_IN_ARM)
+DISTRUSTED = build.verdict(Status.IN_SYNC, Reason.FRONT_DISTRUSTS, of=OLD_IN_ARM)
 UPLOADED = build.verdict(Status.UNMANAGED, of=evidence(served(), of=build.binding(of=None)))
 OUT_OF_SCOPE = build.verdict(
     Status.UNKNOWN, Reason.OUT_OF_SCOPE, of=evidence(served(), of=build.binding(in_scope=False))
@@ -108,6 +109,13 @@ CHOICES: dict[str, tuple[Gateway, Sequence[Verdict], LedgerRow | None, Mode, Cho
     "the next attempt is waited for": (IDLE, [STALE], NOT_DUE, REPAIR, Choice.NOT_DUE),
     "a refusal is waited for": (IDLE, [STALE], REFUSED, REPAIR, Choice.NOT_DUE),
     "after a refusal's wait there is a sync": (IDLE, [STALE], REFUSED_BEFORE, REPAIR, Choice.SYNC),
+    "a front that distrusts what is served holds no other hostname": (
+        IDLE,
+        [STALE, DISTRUSTED],
+        UNTOUCHED,
+        REPAIR,
+        Choice.SYNC,
+    ),
     "in sync is forced": (IDLE, [IN_SYNC], UNTOUCHED, FORCE, Choice.SYNC),
     "unknown is forced": (IDLE, [UNKNOWN], UNTOUCHED, FORCE, Choice.SYNC),
     "stale is forced": (IDLE, [STALE], UNTOUCHED, FORCE, Choice.SYNC),
@@ -169,6 +177,7 @@ BREAKING = {
     Reason.NAME_NOT_COVERED,
     Reason.NAMES_LOST,
     Reason.ISSUER_CHANGED,
+    Reason.FRONT_DISTRUSTS,
 }
 
 

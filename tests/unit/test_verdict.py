@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotation.gateways.application_gateway import KIND as APPLICATION_GATEWAY
-from rotation.model import Binding, Evidence, ProbeFault, Reason, Status, SyncOutcome, UnreadableCause
+from rotation.model import (
+    ANY_NAME,
+    Binding,
+    Evidence,
+    ProbeFault,
+    Reason,
+    Status,
+    SyncOutcome,
+    UnreadableCause,
+)
 from rotation.verdict import Limits, connections_needed, covers, judge, tally
 from tests.unit import build
 from tests.unit.build import FOREIGN, NEW, NOW, OLD, evidence, failed, minutes, served
@@ -15,6 +24,7 @@ AGED = build.version(age=timedelta(days=3))
 PINNED = build.binding(pinned="v1")
 DELETED = build.unreadable(UnreadableCause.DELETED)
 BUSY = build.gateway(state="Updating")
+DARK = replace(build.gateway(), vault_error="SecretDisabled")
 DIFFERS = build.binding(configured=OLD)
 TWO = build.binding(endpoints=(build.endpoint(connections=2),))
 THREE = build.binding(endpoints=(build.endpoint(connections=3),))
@@ -118,6 +128,10 @@ WHAT_WINS = {
         evidence(served(NEW), expected=build.version(names=("www.fabrikam.com",))),
         Reason.NAME_NOT_COVERED,
     ),
+    "no name is wrong where any name is answered": (
+        evidence(served(NEW), of=build.binding(ANY_NAME)),
+        Reason.SERVED,
+    ),
     "the new leaf everywhere wins over a busy service": (evidence(served(NEW), at=BUSY), Reason.SERVED),
     "the new leaf everywhere wins over a sync in flight": (
         evidence(served(NEW), row=build.row_in_flight()),
@@ -192,6 +206,23 @@ WHAT_WINS = {
     "a foreign leaf wins over the new one beside it": (
         evidence(served(NEW), served(FOREIGN), of=TWO),
         Reason.SERVED_BY_OTHER,
+    ),
+    "a foreign leaf wins over a gateway that cannot read its vault": (
+        evidence(served(FOREIGN), at=DARK),
+        Reason.SERVED_BY_OTHER,
+    ),
+    "versions that cannot be listed win over a gateway that cannot read its vault": (
+        evidence(served(OLD), at=DARK, earlier=None),
+        Reason.VAULT_UNREADABLE,
+    ),
+    "a vault that the gateway cannot read wins over not looking into it": (
+        evidence(
+            served(OLD),
+            expected=AGED,
+            at=replace(DARK, kind=APPLICATION_GATEWAY),
+            row=build.row(asked=timedelta(hours=-4), due=minutes(5)),
+        ),
+        Reason.GATEWAY_CANNOT_READ_VAULT,
     ),
     "versions that cannot be listed win over a failed connection": (
         evidence(failed(), served(OLD), of=TWO, earlier=None),
@@ -292,9 +323,10 @@ def test_a_rollout_is_waited_for_until_the_deadline(age: timedelta, expected: St
 def test_an_attempt_of_which_no_time_is_kept_changes_no_deadline() -> None:
     """Proves that a row without the moment of its sync is no reason to wait longer, and none to fail."""
     row = build.row(asked=None, due=minutes(20))
-    actual = judge(evidence(served(NEW), served(OLD), of=TWO, row=row), NOW, Limits()).reason
+    seen = evidence(served(NEW), served(OLD), of=TWO, row=row), evidence(served(OLD), row=row)
+    actual = [judge(each, NOW, Limits()).reason for each in seen]
 
-    assert Reason.PARTLY_SERVED is actual
+    assert [Reason.PARTLY_SERVED, Reason.SERVES_OLD_VERSION] == actual
 
 
 NOT_OFFERED = {
