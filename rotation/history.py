@@ -128,11 +128,11 @@ def note(row: LedgerRow, verdicts: Sequence[Verdict], run: Pass) -> LedgerRow:
         if (reference := verdict.evidence.binding.reference) and not reference.version:
             of_certificate.setdefault(reference.certificate, []).append(verdict)
     rotations = _go_on(row, of_certificate, run)
-    open_before = {(r.certificate, r.version) for r in row.rotations if not r.proven}
-    for rotation in rotations:
-        new = (rotation.certificate, rotation.version) in open_before or rotation not in row.rotations
-        if rotation.proven and new:
-            events.append(telemetry.rotation_proven(run, verdicts[0].evidence.gateway, rotation))
+    events += [
+        telemetry.rotation_proven(run, verdicts[0].evidence.gateway, rotation)
+        for rotation in rotations
+        if rotation.proven and rotation not in row.rotations
+    ]
     proven_at = row.proven_at
     if not proven_at and _all_wanted_served(row, verdicts):
         proven_at = run.now

@@ -126,7 +126,7 @@ def test_nothing_new_leaves_the_row_as_it_was() -> None:
     """Proves that a settled fleet costs no writes."""
     row = replace(ROW, last=last(), rotations=(rotation(proven=True, version="v2"),))
 
-    assert row == note(row, [verdict()], run())
+    assert row is note(row, [verdict()], run())
 
 
 NEWS = {
@@ -358,6 +358,18 @@ def test_a_pinned_hostname_has_no_rotation() -> None:
     assert () == note(ROW, [pinned], run()).rotations
 
 
+def test_a_version_that_comes_back_is_not_told_as_proven_before_it_is() -> None:
+    """Proves that its first rotation, long proven, is not told once more while the second is under way."""
+    again = build.version(version="v3", age=minutes(10), updated=NOW - minutes(2))
+    first, between = rotation(proven=True), rotation("v4", proven=True, created=NOW - minutes(5))
+    row = replace(ROW, last=last(version="v4"), rotations=(first, between))
+    begun = note(row, [verdict(Status.STALE, again)], run())
+    after = note(begun, [verdict(Status.STALE, again)], run(now=NOW + minutes(5)))
+
+    assert ["v3", "v4", "v3"] == [r.version for r in begun.rotations]
+    assert begun is after
+
+
 def test_only_the_latest_rotations_are_kept() -> None:
     """Proves that a row does not grow with every renewal there ever was."""
     row = replace(ROW, last=last())
@@ -437,6 +449,20 @@ def test_the_gateways_of_a_shard_are_not_all_proven_in_full_at_once() -> None:
     full = [row for row in rows if not sampled(row, BINDING, build.version(), NOW)]
 
     assert 0 < len(full) < len(keys) / 4
+
+
+def test_a_timer_that_is_late_stays_in_its_slot() -> None:
+    """Proves that seconds decide nothing: a pass that comes late takes its turn, and no other one's."""
+    row = replace(ROW, last=last())
+    slots = [
+        {
+            sampled(row, BINDING, build.version(), NOW + minutes(5 * n) + timedelta(seconds=s))
+            for s in range(300)
+        }
+        for n in range(11)
+    ]
+
+    assert [1] * 11 == [len(slot) for slot in slots]
 
 
 def test_what_was_never_stored_is_not_settled() -> None:
@@ -567,6 +593,11 @@ ROTATED = {
     "long ago": (replace(ROW, proven_at=NOW - FRONTS_ASKED_FOR - minutes(1)), False),
     "the wanted versions were served just now": (replace(ROW, proven_at=NOW - FRONTS_ASKED_FOR), True),
     "what stands in front was not content": (replace(ROW, last=last(reason=Reason.FRONT_DISTRUSTS)), True),
+    "what stands in front was content": (replace(ROW, last=last()), False),
+    "a sync is held for what stands in front": (
+        replace(ROW, last=last(Status.BLOCKED, Reason.FRONT_DISTRUSTS)),
+        False,
+    ),
 }
 
 
@@ -600,3 +631,4 @@ def test_a_gateway_is_behind_until_it_is_proven_on_what_is_newest(
 def test_what_is_not_asked_about_makes_no_gateway_behind() -> None:
     """Proves that only the certificates at hand count."""
     assert not behind(None, build.gateway(BINDING), {})
+    assert not behind(None, build.gateway(build.binding(of=None)), {build.CERTIFICATE: build.version()})
