@@ -310,9 +310,9 @@ def test_the_figures_of_the_reliability_page_are_those_of_the_tests() -> None:
     assert "0 false `IN_SYNC`, 0 false `STALE`" in page
     assert "assert (0, 0, 0) == (figures.false_in_sync, figures.false_stale, figures.other_unfounded)" in soak
     assert "SCHEDULES ?= 100000" in text("Makefile")
-    assert "make soak SCHEDULES=3000" in text(".ci/run")
+    assert "make soak SCHEDULES=10000" in text(".ci/run")
     assert "LEAST_VERDICTS = 100\n" in text("tests/simulation/soak.py")
-    assert "`.ci/run` runs 3,000 schedules more: at least 300,000 verdicts" in page
+    assert "`.ci/run` runs 10,000 schedules more: at least 1,000,000 verdicts" in page
     assert "CASES = 200\n" in text("tests/fuzz/test_fuzz.py")
     assert "200 inputs a door" in page
     assert "CASES ?= 100000" in text("Makefile")
