@@ -11,6 +11,7 @@ from tests.mutation.mutants import mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs/mutants.md").read_text(encoding="utf-8")
+RELIABILITY = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
 KEPT = json.loads(RESULT.read_text(encoding="utf-8"))
 
 SOURCE = '''
@@ -82,6 +83,16 @@ def test_the_document_has_the_figures_of_the_run_that_is_kept() -> None:
     assert f"On {KEPT['date']}, {KEPT['cores']} cores" in DOCUMENT
     assert set(KEPT["survivors"]) == set(survivors(DOCUMENT))
     assert all(len(why.split()) > 3 for why in survivors(DOCUMENT).values())
+
+
+def test_the_share_is_the_one_that_the_page_on_reliability_names() -> None:
+    """Proves the figure that others see first, and that the simulator knows no better."""
+    mutants, killed = (sum(n[what] for n in KEPT["modules"].values()) for what in ("mutants", "killed"))
+
+    assert mutants - killed == len(KEPT["survivors"])
+    assert f"[{100 * killed / mutants:.1f} % of {mutants:,} mutants](mutants.md) are killed" in RELIABILITY
+    assert "kills none of the survivors" in DOCUMENT
+    assert not any(KEPT["survivors"].values())
 
 
 def test_at_least_nine_of_ten_mutants_of_every_module_are_killed() -> None:
