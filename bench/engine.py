@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from bench.machine import most_resident
 from rotation.clients.tls import TlsProbe
 from rotation.model import Endpoint, ProbeFailure, ServedCertificate
 
@@ -160,7 +161,7 @@ async def measure(engine: Engine, targets: list[Target], *, again: bool) -> dict
         "wall": time.monotonic() - wall,
         "cpu": cpu_seconds() - cpu,
         "inside": TimedObject.seconds - inside,
-        "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - idle,
+        "mib": most_resident() - idle,
         "lag": max(gaps),
         "seen": seen,
     }

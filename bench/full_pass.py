@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.fleet import BINDINGS_A_CERTIFICATE, Fleet, world_of
+from bench.machine import most_resident
 from bench.report import Outcome, keep, outcomes_table
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ async def one_pass(app: "App") -> dict[str, Any]:
         "wall_s": time.monotonic() - began,
         "cpu_s": time.process_time() - cpu,
         "reconcile_s": report.duration_seconds,
-        "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "mib": most_resident(),
         "calls": asdict(report.calls),
         "gateways": report.gateways,
         "verdicts": dict(Counter(verdict.status for verdict in report.verdicts)),

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,3 +19,11 @@ def describe() -> dict[str, str | int]:
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,
     }
+
+
+def most_resident() -> float:
+    """MiB that this process has held at the most; ru_maxrss begins with what its parent held."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    kib = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert kib, "there is no VmHWM in /proc/self/status"
+    return int(kib[1]) / 1024
