@@ -22,7 +22,7 @@ from azure.data.tables.aio import TableClient
 
 from rotation.clients import table_ledger
 from rotation.clients.ledger_rows import row_to_text
-from rotation.model import LedgerRow, Wanted
+from rotation.model import Event, LedgerRow, Wanted
 from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
 from tests.clients import azurite
 from tests.clients.azurite import Briefly, Identity, Tables, Transport
@@ -358,9 +358,12 @@ def test_a_row_that_is_too_long_is_not_stored(tables: Tables, table: str, row: L
 
 def test_the_longest_row_is_stored(tables: Tables, table: str) -> None:
     """What is let through fits into an entity."""
-    row = LedgerRow(KEY)
-    room = table_ledger.PART_CHARACTERS * table_ledger.MOST_BODIES - len(row_to_text(row))
-    row = replace(row, claim_id="x" * room)
+
+    def row_of(length: int) -> LedgerRow:
+        return LedgerRow(KEY, outbox=(Event("VerdictChanged", {"x" * length: ""}, {}, "1"),))
+
+    room = table_ledger.PART_CHARACTERS * table_ledger.MOST_BODIES - len(row_to_text(row_of(0)))
+    row = row_of(room)
 
     stored = asyncio.run(Briefly(tables, table).write(row))
 
