@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 TOOLS := .venv-tools
 
 .DEFAULT_GOAL := demo
-.PHONY: demo sandbox test planted soak kills hangs fuzz load coverage mutants bench bench-quick package package-check audit lint types format lock clean
+.PHONY: demo sandbox test test-longer planted soak kills hangs fuzz load coverage mutants bench bench-quick package package-check audit lint types format lock clean
 
 $(VENV)/ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "$(PYTHON) is Python " + sys.version.split()[0] + ": 3.11, 3.12 or 3.13 is needed (make PYTHON=python3.13)")'
@@ -20,9 +20,14 @@ demo: $(VENV)/ready
 sandbox: $(VENV)/ready
 	@$(RUN) -m sandbox
 
-TESTS ?= tests --ignore tests/simulation/test_planted.py --ignore tests/package
+# What takes longer, each folder a door, a browser, a fault: a step of CI.
+LONGER := tests/bad_input tests/browser tests/crash tests/fuzz tests/load
+TESTS ?= tests --ignore tests/simulation/test_planted.py --ignore tests/package $(addprefix --ignore ,$(LONGER))
 test: $(VENV)/ready
 	$(RUN) -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+test-longer: $(VENV)/ready
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile $(LONGER)
 
 planted: $(VENV)/ready
 	$(RUN) -m pytest --numprocesses 2 --dist load tests/simulation/test_planted.py
