@@ -146,9 +146,9 @@ BY_A_TEST = (
     ),
     Planted(
         what="an event is trusted: what it announces is synced without a look",
-        path="function_app.py",
-        right="            Mode.REPAIR,\n            Trigger.EVENT,",
-        wrong="            Mode.FORCE,\n            Trigger.EVENT,",
+        path="rotation/app.py",
+        right="self.run(scope, Mode.REPAIR, Trigger.EVENT,",
+        wrong="self.run(scope, Mode.FORCE, Trigger.EVENT,",
         told_by="tests/scenarios/test_doors.py::"
         "test_a_made_up_event_about_a_real_certificate_changes_nothing",
     ),
