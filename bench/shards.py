@@ -109,11 +109,11 @@ class Made:
         numbers = (number for each in buckets for number in self._of_bucket.get(each, ()))
         return Inventory(tuple(map(self._service, numbers)), (), NOW)
 
-    async def census(self, *, fresh: bool = False) -> Census | str:  # noqa: ARG002 - always so many
+    async def census(self, *, fresh: bool = False) -> Census | str:
         """All of them, in one subscription."""
         return Census({SUBSCRIPTION.split("/")[2]: self._services}, NOW)
 
-    async def using(self, certificates: Collection[CertificateId]) -> Sequence[Gateway] | str:  # noqa: ARG002
+    async def using(self, certificates: Collection[CertificateId]) -> Sequence[Gateway] | str:
         """There are no rings."""
         return ()
 
@@ -146,11 +146,11 @@ class Made:
             issuer="CN=Made up",
         )
 
-    async def earlier(self, certificate: CertificateId) -> frozenset[str] | None:  # noqa: ARG002
+    async def earlier(self, certificate: CertificateId) -> frozenset[str] | None:
         """None."""
         return frozenset()
 
-    async def __call__(self, endpoints: Sequence[Endpoint], *, within: timedelta) -> Sequence[Observation]:  # noqa: ARG002
+    async def __call__(self, endpoints: Sequence[Endpoint], *, within: timedelta) -> Sequence[Observation]:
         """What is right for the name."""
         return [
             ServedCertificate(
@@ -227,19 +227,19 @@ class Rows:
         """None."""
         return ()
 
-    async def looked_at(self, shard: Shard) -> datetime | None:  # noqa: ARG002
+    async def looked_at(self, shard: Shard) -> datetime | None:
         """Nobody remembers."""
         return None
 
     async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
         """Nobody asks for it."""
 
-    async def operation(self, run_id: str) -> Mapping[str, object] | None:  # noqa: ARG002
+    async def operation(self, run_id: str) -> Mapping[str, object] | None:
         """None."""
         return None
 
 
-def work(services: int, queue: Any, results: Any) -> None:  # noqa: ANN401 - of multiprocessing
+def work(services: int, queue: Any, results: Any) -> None:
     """A worker: one shard after the other, until there is none left."""
     made = Made(services)
     world = World(
@@ -257,7 +257,7 @@ def work(services: int, queue: Any, results: Any) -> None:  # noqa: ANN401 - of 
         results.put(None)
 
 
-def _until_empty(world: World, queue: Any, results: Any) -> None:  # noqa: ANN401 - of multiprocessing
+def _until_empty(world: World, queue: Any, results: Any) -> None:
     while message := queue.get():
         part = from_message(message.encode())
         scope = Scope(shard=part.shard, run_id=part.run_id)
