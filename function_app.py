@@ -172,7 +172,7 @@ async def _heed(event: "Envelope", event_id: str, context: func.Context) -> None
         return
     if report is None:
         _log.info("%s: a pass that is about to begin looks at it", found.certificate)
-    elif not report.gateways:
+    elif not report.gateways and not report.problems:
         _log.info("%s: no gateway in scope uses it", found.certificate)
 
 

@@ -170,7 +170,8 @@ class Ledger(Protocol):
 class World:
     """What the path needs of the outside, given once by `app`; `kinds` are the kinds of gateway turned on.
 
-    `health` asks what stands in front of a gateway; None where nobody looks for that.
+    `health` asks what stands in front of a gateway; None where nobody looks for that. `door` lets the passes
+    of this process count their syncs one after the other; other workers are met as conflicts.
     """
 
     kinds: Mapping[GatewayKind, Gateways]
@@ -185,6 +186,7 @@ class World:
     health: Callable[[Front], Awaitable[BackendHealth | None]] | None = None
     reading: Pace = field(default_factory=reads)
     writing: Pace = field(default_factory=writes)
+    door: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def of(self, gateway: Gateway) -> Gateways:
         """The kind that a gateway is read and synced by."""
@@ -221,7 +223,6 @@ class _Work:
     time_is: _Time
     began_at: datetime
     turns: asyncio.Semaphore
-    door: asyncio.Lock
     subscriptions: dict[str, LedgerRow]
 
     def answered_at(self) -> datetime:
@@ -247,8 +248,7 @@ async def reconcile(  # noqa: PLR0913 - what a pass is made of
     inventory = await _discover(world.kinds, scope.shard, time_is)
     now = inventory.as_of or world.now()
     run = Pass(scope.run_id or str(uuid.uuid4()), trigger, mode, scope, now, overrides, asked_by)
-    turns, door = asyncio.Semaphore(SYNCS_AT_ONCE), asyncio.Lock()
-    work = _Work(world, run, time_is, began_at, turns, door, {})
+    work = _Work(world, run, time_is, began_at, asyncio.Semaphore(SYNCS_AT_ONCE), {})
     gateways: Sequence[Gateway] = select(inventory.gateways, scope)
     announced = _announced(run, gateways)
     (rows, pause, problems), expected, (gateways, unread) = await asyncio.gather(
@@ -569,7 +569,7 @@ async def _behind_elsewhere(
 async def _admit(work: _Work, gateway: Gateway) -> Decision | None:
     """Count the sync in its subscription's row before it is asked for; the decision if it has to wait."""
     key, ledger = subscription_row(gateway.key), work.world.ledger
-    async with work.door:
+    async with work.world.door:
         for _ in range(MOST_TRIES):
             row = admit(work.subscriptions[key], gateway, work.run.now, work.world.brakes)
             if isinstance(row, Decision):
@@ -587,7 +587,7 @@ async def _admit(work: _Work, gateway: Gateway) -> Decision | None:
 async def _note_answer(work: _Work, gateway: Gateway, outcome: SyncOutcome) -> None:
     """Best effort: what is not noted counts as asked for."""
     key, ledger = subscription_row(gateway.key), work.world.ledger
-    async with work.door:
+    async with work.world.door:
         for _ in range(MOST_TRIES):
             row = answered(work.subscriptions[key], gateway, outcome)
             if row == work.subscriptions[key]:

@@ -172,6 +172,7 @@ class ResourceGraph:
         self._quota_at = 0.0
         self._census: Census | None = None
         self._counted_at = 0.0
+        self._under_way: dict[str, asyncio.Task[Rows | str]] = {}
 
     async def api_management_services(self) -> Rows | str:
         """Services in the shape of ARM's own bodies, with the properties that discovery needs."""
@@ -269,6 +270,15 @@ class ResourceGraph:
     async def _query(
         self, query: str, rows_a_page: int = ROWS_A_PAGE, patience: float = PAGE_SECONDS
     ) -> Rows | str:
+        """The rows, also for whoever asks the same meanwhile: a burst of renewals is more than the quota."""
+        asked = self._under_way.get(query)
+        if asked is None:
+            asked = asyncio.create_task(self._ask(query, rows_a_page, patience))
+            self._under_way[query] = asked
+            asked.add_done_callback(lambda _: self._under_way.pop(query))
+        return await asyncio.shield(asked)
+
+    async def _ask(self, query: str, rows_a_page: int, patience: float) -> Rows | str:
         rows: list[Mapping[str, Any]] = []
         as_of = None
         try:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 import uuid
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from rotation.clients.resource_graph import Rows
+from rotation.gateways.api_management import ApiManagement
 from rotation.model import Gateway, Inventory
 from sandbox.azure import Azure
 from sandbox.world import Certificate, Fault, Hostname, Recommendation, Request, Server, Service, World
@@ -219,6 +221,35 @@ def test_the_quota_is_waited_for(azure: Azure) -> None:
     assert isinstance(found, Rows)
     assert expected == [row["id"] for row in found.rows]
     assert [200, 200] == [request.status for request in queries(azure)]
+
+
+def test_who_asks_the_same_meanwhile_gets_the_same_answer(azure: Azure, service: Service) -> None:
+    """Twenty discoveries at once cost the quota no more than one; the next one asks anew."""
+
+    async def many(kind: ApiManagement) -> list[Inventory]:
+        found = await asyncio.gather(*(kind.discover() for _ in range(20)))
+        azure.world.add_service("apim-later")
+        return [*found, await kind.discover()]
+
+    *together, later = with_arm(azure, many)
+
+    assert [[service.name]] * 20 == [names(inventory) for inventory in together]
+    assert ["apim-later", service.name] == names(later)
+    assert 4 == len(queries(azure))
+
+
+def test_an_answer_that_one_gave_up_waiting_for_reaches_the_other(azure: Azure, service: Service) -> None:
+    """A pass out of time does not take the listing of another with it."""
+    azure.world.faults.append(fault(delay_seconds=0.3))
+
+    async def one_leaves(kind: ApiManagement) -> Inventory:
+        impatient, patient = (asyncio.create_task(kind.discover()) for _ in range(2))
+        await asyncio.sleep(0.1)
+        impatient.cancel()
+        return await patient
+
+    assert service.name == one(with_arm(azure, one_leaves)).name
+    assert 2 == len(queries(azure))
 
 
 def test_throttling_is_outlived(azure: Azure, service: Service) -> None:

@@ -92,3 +92,21 @@ def test_what_azure_advisor_recommends_stands_beside_the_verdict() -> None:
         assert "STALE" == verdict["status"]
         assert verdict["advisory"]
         assert verdict["message"].endswith(f"Azure Advisor: {verdict['advisory']}")
+
+
+def test_renewals_in_a_burst_are_all_synced_at_once() -> None:
+    """Twenty certificates in a second: more events than Resource Graph has queries for, and none is lost."""
+    world = World()
+    vault = world.add_vault("kv-contoso")
+    certificates = [vault.add_certificate(f"app-{n}", [f"app-{n}.contoso.com"]) for n in range(20)]
+    services = [
+        world.add_service(f"apim-{n}", hostnames=(Hostname(f"app-{n}.contoso.com", certificate=each),))
+        for n, each in enumerate(certificates)
+    ]
+    with Stage(world) as stage:
+        stage.tick()
+        for certificate in certificates:
+            certificate.renew()
+        stage.settle()
+
+        assert [1] * 20 == [len(service.syncs) for service in services]
