@@ -17,7 +17,6 @@ from rotation.registration import event_queue, schedule, shard_queue, sign_in
 if TYPE_CHECKING:
     from rotation.api import Problem
     from rotation.app import App
-    from rotation.events import Envelope
     from rotation.model import Pause
     from rotation.settings import Mistakes
 
@@ -122,13 +121,13 @@ def _answered(
 
 @app.function_name("on_certificate_event")
 @app.event_grid_trigger(arg_name="event")
-async def on_certificate_event(event: func.EventGridEvent, context: func.Context) -> None:
+async def on_certificate_event(event: str, context: func.Context) -> None:
     """Key Vault announced something: look at the gateways that use the certificate, now.
 
     Always ends in success, or Event Grid would delay every other delivery: what is left undone here, the
-    timer does.
+    timer does. The event comes as text, because what the SDK cannot convert would fail before it is here.
     """
-    await _guarded(_heed(event, event.id, context), "on_certificate_event")
+    await _guarded(_heed("An event", event, context), "on_certificate_event")
 
 
 EVENT_QUEUE = event_queue()
@@ -138,18 +137,12 @@ if EVENT_QUEUE:
     @app.queue_trigger(arg_name="message", queue_name=EVENT_QUEUE, connection="AzureWebJobsStorage")
     async def on_certificate_message(message: func.QueueMessage, context: func.Context) -> None:
         """The same through a queue, for an app without a public address that Event Grid could call."""
-        from rotation import events
         from rotation.model import clean
 
-        try:
-            event = events.from_message(message.get_body())
-        except ValueError as error:
-            _log.warning("Message %s is ignored: %s", clean(message.id), error)
-            return
-        await _heed(event, event.id, context)
+        await _heed(f"Message {clean(message.id)}", message.get_body(), context)
 
 
-async def _heed(event: "Envelope", event_id: str, context: func.Context) -> None:
+async def _heed(what: str, text: str | bytes, context: func.Context) -> None:
     from rotation import events
     from rotation.app import current
     from rotation.model import Scope, clean
@@ -159,12 +152,17 @@ async def _heed(event: "Envelope", event_id: str, context: func.Context) -> None
     if isinstance(rotation, Mistakes):
         _log_mistakes(rotation)
         return
+    try:
+        event = events.from_json(text)
+    except ValueError as error:
+        _log.warning("%s is ignored: %s", what, error)
+        return
     found = events.read(event, rotation.settings.cloud.vault_suffix, rotation.settings.vaults)
     if isinstance(found, events.Ignored):
-        _log.warning("Event %s is ignored: %s", clean(event_id), found.why)
+        _log.warning("Event %s is ignored: %s", clean(event.id), found.why)
         return
     level = logging.INFO if found.occasion is events.Occasion.NEW_VERSION else logging.WARNING
-    _log.log(level, "Event %s: %s of %s", clean(event_id), found.occasion, found.certificate)
+    _log.log(level, "Event %s: %s of %s", clean(event.id), found.occasion, found.certificate)
     try:
         report = await rotation.heed(Scope(certificate=found.certificate), context.trace_context.trace_parent)
     except TimeoutError:

@@ -32,7 +32,7 @@ CASES = (
     Case("B10", "an event whose Id is of another host", "a URL to fetch", IGNORED, (EVENTS, event({"Id": "https://evil.example/certificates/x"}))),
     Case("B11", "an event of another topic", "two truths", IGNORED, (EVENTS, event(topic="/subscriptions/0/x"))),
     Case("B16", "an event of an unknown version", "believed, it would be acted on", LOOKED_AT, (EVENTS, event({"Version": "x"}))),
-    Case("B18", "an event whose time is none", "the SDK's parser", IGNORED, (EVENTS, event(eventTime="yesterday"))),
+    Case("B18", "an event whose time is none", "no fact of the event is believed", LOOKED_AT, (EVENTS, event(eventTime="yesterday"))),
     Case("B24", "an event nested 400 deep", "recursion", IGNORED, (EVENTS, json.dumps(event(data="D")).replace('"D"', "[" * 400 + "]" * 400))),
     Case("own", "plain text", "no event", IGNORED, (EVENTS, "hello")),
     Case("own", "a list of events", "one message is one event", IGNORED, (EVENTS, [event()])),
@@ -59,7 +59,7 @@ CASES = (
 ELSEWHERE = (
     Held("own", "a message that is delivered twice", "at least once", "one sync", "tests/scenarios/test_queue.py::test_a_message_about_a_renewal_leads_to_a_sync"),
     Held("own", "a shard that is larger than the app would make", "everything at once", "ignored", "tests/scenarios/test_shards.py::test_a_message_that_is_not_ours_is_ignored_with_a_line_and_looks_at_nothing"),
-    Held("own", "any bytes", "a shape nobody thought of", "a line that can be logged", "tests/unit/test_events.py::test_a_message_is_refused_in_a_line_that_can_be_logged_for"),
+    Held("own", "any bytes", "a shape nobody thought of", "a line that can be logged", "tests/unit/test_events.py::test_what_is_no_event_is_refused_in_a_line_that_can_be_logged_for"),
 )
 # fmt: on
 

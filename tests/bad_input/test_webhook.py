@@ -56,8 +56,8 @@ CASES = (
     Case("B13", "a topic that is no ARM id", "made up", IGNORED, event(topic="kv-contoso")),
     Case("B15", "a certificate that nobody uses", "a look for nothing", LOOKED_AT, event({"Id": f"{VAULT}/certificates/unused/1", "ObjectName": "unused"})),
     Case("B16", "an unknown version", "believed, it would be acted on", LOOKED_AT, event({"Version": "f" * 7})),
-    Case("B18", "a time that is none", "the SDK's converter raises", 500, event(eventTime="yesterday")),
-    Case("B18", "a time with an offset", "the SDK's converter takes no other zone than Z", 500, event(eventTime="2026-11-23T02:00:00+02:00")),
+    Case("B18", "a time that is none", "no fact of the event is believed", LOOKED_AT, event(eventTime="yesterday")),
+    Case("B18", "a time with an offset", "the SDK's converter would take no other zone than Z", LOOKED_AT, event(eventTime="2026-11-23T02:00:00+02:00")),
     Case("B21", "a CloudEvent", "the other schema", LOOKED_AT, {"id": "1", "source": event()["topic"], "type": event()["eventType"], "specversion": "1.0", "data": event()["data"], "time": "2026-11-23T00:00:00Z"}),
     Case("B22", "a CloudEvent without a source", "says not where it is from", IGNORED, {"id": "1", "type": event()["eventType"], "specversion": "1.0", "data": event()["data"]}),
     Case("B24", "data nested 500 deep", "recursion", IGNORED, deep(500)),
@@ -78,8 +78,8 @@ CASES = (
     Case("own", "half of JSON", "cut off", 400, b'[{"id": "1"'),
     Case("own", "bytes that are no text", "no event", 400, b"\xff\xfe\x00"),
     Case("own", "an empty list", "nothing to do", 202, b"[]"),
-    Case("own", "a list with no object", "no event", 500, b"[5]"),
-    Case("own", "an object without anything", "the SDK's converter raises or says nothing", (202, 500), b"{}"),
+    Case("own", "a list with no object", "no event", IGNORED, b"[5]"),
+    Case("own", "an object without anything", "no event", IGNORED, b"{}"),
 )
 # fmt: on
 
@@ -100,7 +100,7 @@ Door = tuple[Stage, Certificate, Service]
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[Door]:
-    """One app for all rows; at the end nothing has raised but in the SDK's converter."""
+    """One app for all rows; at the end nothing has raised."""
     with contoso() as all_well:
         yield all_well
 
