@@ -7,8 +7,9 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from http import HTTPStatus
-from typing import TYPE_CHECKING, List, TypeVar  # noqa: UP035 - see check_drift
+from typing import TYPE_CHECKING, List, ParamSpec, TypeVar  # noqa: UP035 - see check_drift
 
 import azure.functions as func
 
@@ -30,7 +31,13 @@ RETRY_AFTER = "60"
 
 BROKEN = "This is a bug, and not yours. The app's log has the details under this operation id."
 
+SENSELESS = (
+    "The report in the ledger makes no sense to this version of the app. The next look at everything writes a"
+    " new one; the log has the details under this operation id."
+)
+
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _log = logging.getLogger("rotation")
 
@@ -57,6 +64,26 @@ async def _guarded(work: Awaitable[T], what: str) -> T | None:
 
         _log.error("%s failed: %s", what, trace(error))
         return None
+
+
+def _of_a_report(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Work on a report that is kept in the ledger, where it makes sense.
+
+    Another version of the app, or whoever can write the ledger, may have made it: no bug of ours.
+    """
+
+    @wraps(work)
+    async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
+        from rotation.model import trace
+        from rotation.reconcile import LedgerUnavailableError
+
+        try:
+            return await work(*args, **kwargs)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            _log.error("%s: the report in the ledger makes no sense: %s", work.__name__, trace(error))
+            raise LedgerUnavailableError(SENSELESS) from error
+
+    return attempt
 
 
 def _refusal(req: func.HttpRequest) -> "Problem | None":
@@ -278,6 +305,7 @@ async def resync(call: Call) -> "func.HttpResponse | Problem":
 @app.function_name("operation")
 @app.route(route="operations/{id}", methods=["GET"])
 @_answered
+@_of_a_report
 async def operation(call: Call) -> "func.HttpResponse | Problem":
     """What became of a run by hand: its report, and the present state of its gateways."""
     from rotation import api, report
@@ -318,6 +346,7 @@ async def resume(call: Call) -> func.HttpResponse:
 @app.function_name("status")
 @app.route(route="status", methods=["GET"])
 @_answered
+@_of_a_report
 async def status(call: Call) -> "func.HttpResponse | Problem":
     """The last report over everything, the kill switch, the rotations, and the settings in force."""
     from rotation import api
@@ -351,7 +380,6 @@ async def _page(
     from rotation.app import current
     from rotation.reconcile import LedgerUnavailableError
     from rotation.settings import Mistakes
-    from rotation.web import page as web
 
     if refusal := _refusal(req):
         return refuse(refusal.status, (refusal.detail,))
@@ -359,9 +387,16 @@ async def _page(
     if isinstance(rotation, Mistakes):
         return refuse(HTTPStatus.SERVICE_UNAVAILABLE, rotation.sentences)
     try:
-        view = _view(rotation, *await _told(rotation))
+        return await _shown(req, rotation)
     except LedgerUnavailableError as error:
         return refuse(HTTPStatus.SERVICE_UNAVAILABLE, (str(error),))
+
+
+@_of_a_report
+async def _shown(req: func.HttpRequest, rotation: "App") -> func.HttpResponse:
+    from rotation.web import page as web
+
+    view = _view(rotation, *await _told(rotation))
     now = rotation.world.now()
     headers = {"ETag": web.etag(view, now)}
     if req.headers.get("if-none-match") == headers["ETag"]:
@@ -385,6 +420,7 @@ async def page_file(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("gateway")
 @app.route(route="gateways/{name}", methods=["GET"])
 @_answered
+@_of_a_report
 async def gateway(call: Call) -> "func.HttpResponse | Problem":
     """All that is known of one gateway."""
     from rotation import report
@@ -407,6 +443,7 @@ async def gateway(call: Call) -> "func.HttpResponse | Problem":
 @app.function_name("rotations")
 @app.route(route="rotations", methods=["GET"])
 @_answered
+@_of_a_report
 async def rotations(call: Call) -> "func.HttpResponse | Problem":
     """The latest rotations of every gateway, with t0 to t4, from the ledger: not older than the last pass."""
     from rotation import api, report

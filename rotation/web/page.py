@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, UndefinedError
 from markupsafe import Markup
 
 from rotation.model import clean, shorten
@@ -73,24 +73,30 @@ def render(view: Json, now: datetime, params: Mapping[str, str]) -> str:
         view: what GET /api/status answers.
         now: the time that everything is told relative to.
         params: the query of the request: `q`, `status`, `page` and the function key `code`.
+
+    Raises:
+        ArithmeticError, AttributeError, LookupError, TypeError, ValueError: the view is none.
     """
     fleet, query = Fleet.from_json(view, now), Query.from_params(params)
     found = fleet.found(query)
     pages = _pages(len(found), query.page)
     shown = found[pages.first_shown - 1 : pages.last_shown] if found else ()
     durations = [r["seconds_to_served"] for r in fleet.proven if r["seconds_to_served"] is not None]
-    return _template("page.html").render(
-        fleet=fleet,
-        query=query,
-        pages=pages,
-        gateways=fleet.gateways(shown),
-        calendar=draw(fleet.hostnames, fleet.now, fleet.expires_soon),
-        calendar_days=DAYS,
-        running=fleet.running,
-        median_to_served=median(durations) if durations else None,
-        counts=fleet.counts,
-        now=fleet.now,
-    )
+    try:
+        return _template("page.html").render(
+            fleet=fleet,
+            query=query,
+            pages=pages,
+            gateways=fleet.gateways(shown),
+            calendar=draw(fleet.hostnames, fleet.now, fleet.expires_soon),
+            calendar_days=DAYS,
+            running=fleet.running,
+            median_to_served=median(durations) if durations else None,
+            counts=fleet.counts,
+            now=fleet.now,
+        )
+    except UndefinedError as error:
+        raise LookupError(f"the view has not all that is shown: {error}") from error
 
 
 def render_problem(
