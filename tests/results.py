@@ -18,7 +18,13 @@ KEPT = ROOT / "tests/results.json"
 Figures = Mapping[str, Any]
 
 
-def keep(run: str, figures: Figures, kept: Path = KEPT) -> None:
+def kept(run: str, where: Path = KEPT) -> Figures:
+    """The figures of the last such run; none where it was not kept."""
+    runs: dict[str, Figures] = json.loads(where.read_text(encoding="utf-8")) if where.exists() else {}
+    return runs.get(run, {})
+
+
+def keep(run: str, figures: Figures, where: Path = KEPT) -> None:
     """Keep the figures of a run in place of its last ones, with when, on what and from what they are."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -28,9 +34,9 @@ def keep(run: str, figures: Figures, kept: Path = KEPT) -> None:
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "commit": commit.stdout.strip() or "unknown",
     }
-    runs = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    runs = json.loads(where.read_text(encoding="utf-8")) if where.exists() else {}
     text = json.dumps({**runs, run: {**made, **figures}}, indent=1)
-    kept.write_text(f"{text}\n", encoding="utf-8")
+    where.write_text(f"{text}\n", encoding="utf-8")
 
 
 def render(runs: Mapping[str, Figures]) -> str:

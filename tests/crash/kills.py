@@ -189,7 +189,7 @@ def main() -> int:
     parser.add_argument("--least", type=int, default=200, help="fail with fewer kills; 0 with --only")
     parser.add_argument("--keep", action="store_true", help="keep the figures in tests/results.json")
     options = parser.parse_args()
-    random_ = random.Random(options.seed)  # noqa: S311 - moments to kill at, not secrets
+    random_ = random.Random(options.seed)
     began = time.monotonic()
     wanted = [
         (scenario, place)

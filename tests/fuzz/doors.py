@@ -7,12 +7,15 @@ environment it sets.
 
 import contextlib
 import ipaddress
+import itertools
 import os
+import sqlite3
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from azure.functions.meta import Datum
@@ -30,6 +33,7 @@ from rotation.clients.resource_graph import ResourceGraph
 from rotation.clients.x509 import describe
 from rotation.gateways.api_management import ApiManagement
 from rotation.model import CertificateId, Endpoint, Event
+from rotation.report import to_json
 from rotation.settings import Identity, load
 from sandbox.azure import Azure
 from sandbox.host.index import Function
@@ -38,7 +42,8 @@ from sandbox.host.invocation import Context, TraceContext, decode
 from sandbox.host.messages import http_datum
 from sandbox.world import Fault, Hostname, Server, World
 from tests.clients import farm, forge
-from tests.fuzz.inputs import HOSTILE, bodies
+from tests.fuzz.inputs import HOSTILE, again, bodies
+from tests.unit import build
 
 Take = Callable[[Any], Awaitable[object]]
 """Takes one input; whatever it raises is a finding."""
@@ -90,6 +95,7 @@ SERVICE = {
         "virtualNetworkType": "None",
     },
 }
+RUN = "0f8fad5b-d9cb-469f-a165-70867728950e"
 MOMENT = "2026-11-23T00:00:00+00:00"
 ROW = {
     "wanted": {"https://x": {"version": "1", "since": MOMENT}},
@@ -105,6 +111,7 @@ ROW = {
     ],
     "outbox": [{"name": "x", "properties": {"a": "b"}, "measurements": {"a": 1}, "event_id": "1"}],
 }
+REPORT = to_json(build.report([build.verdict()], [build.decision()], rows=[build.row()]))
 GRAPH = {
     "totalRecords": 1,
     "count": 1,
@@ -122,18 +129,22 @@ CERTIFICATE = {
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One way in. `opened` gives what takes an input, for as long as its context lasts."""
+    """One way in. `opened` gives what takes an input, for as long as its context lasts.
+
+    `again` makes one more input of one, by one more change.
+    """
 
     name: str
     inputs: st.SearchStrategy[Any]
     opened: Callable[[], contextlib.AbstractAsyncContextManager[Take]]
+    again: Callable[[Any, Random], Any] = again
 
 
 def _plain(take: Callable[[Any], object]) -> Callable[[], contextlib.AbstractAsyncContextManager[Take]]:
     """A door that needs nothing around it."""
 
     @contextlib.asynccontextmanager
-    async def opened() -> Any:  # noqa: ANN401 - an async generator
+    async def opened() -> AsyncIterator[Take]:
         async def one(given: object) -> object:
             return take(given)
 
@@ -160,21 +171,15 @@ def _context(function: Function) -> Context:
 def _handler(
     name: str, datum: Callable[[Any], Datum]
 ) -> Callable[[], contextlib.AbstractAsyncContextManager[Take]]:
-    """A function of the app, given what the SDK's converter makes of an input.
-
-    What the converter refuses never reaches us: the host answers for it.
-    """
+    """A function of the app, given what the SDK's converter makes of an input."""
 
     @contextlib.asynccontextmanager
-    async def opened() -> Any:  # noqa: ANN401 - an async generator
+    async def opened() -> AsyncIterator[Take]:
         with tempfile.TemporaryDirectory() as folder:
             function = _functions(folder)[name]
 
             async def one(given: object) -> object:
-                try:
-                    decoded = decode(function, datum(given), {})
-                except Exception:  # noqa: BLE001 - whatever the SDK raises
-                    return "refused by the SDK"
+                decoded = decode(function, datum(given), {})
                 return await function.call(**{function.parameter: decoded, "context": _context(function)})
 
             yield one
@@ -183,12 +188,12 @@ def _handler(
 
 
 @contextlib.asynccontextmanager
-async def _http() -> Any:  # noqa: ANN401 - an async generator
+async def _http() -> AsyncIterator[Take]:
     """Every HTTP function but a resync that is well-formed, which would ask Azure."""
     with tempfile.TemporaryDirectory() as folder:
         functions = _functions(folder)
 
-        async def one(given: tuple[str, str, bytes, str, dict[str, str]]) -> object:
+        async def one(given: Request) -> object:
             name, content_type, body, path, query = given
             if name == "resync" and not isinstance(
                 api.read_resync(content_type, body, "vault.azure.net"), api.Problem
@@ -214,6 +219,69 @@ async def _http() -> Any:  # noqa: ANN401 - an async generator
         yield one
 
 
+Request = tuple[str, str, bytes, str, dict[str, str]]
+
+
+def _request_again(request: Request, random: Random) -> Request:
+    """Another body, most often, or another content type, path or query."""
+    name, content_type, body, path, query = request
+    text = random.choice([content_type, *TEXTS])
+    match random.randrange(6):
+        case 0:
+            return name, text, body, path, query
+        case 1:
+            return name, content_type, body, text, query
+        case 2:
+            return name, content_type, body, path, {**query, random.choice([*QUERIES, text]): text}
+        case _:
+            return name, content_type, again(body, random), path, query
+
+
+@contextlib.asynccontextmanager
+async def _stored() -> AsyncIterator[Take]:
+    """What is kept as the last report, or as that of a run by hand: one of its readers asks for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        functions = _functions(folder)
+        path = Path(folder) / "ledger.sqlite"
+        places = {
+            "status": {},
+            "page": {},
+            "rotations": {},
+            "gateway": {"name": "apim-contoso"},
+            "operation": {"id": RUN},
+        }
+
+        async def ask(name: str) -> int:
+            function = functions[name]
+            datum = http_datum(
+                method="GET",
+                url="http://127.0.0.1/",
+                headers={},
+                query={},
+                route_values=places[name],
+                body=b"",
+            )
+            answer = await function.call(
+                **{function.parameter: decode(function, datum, {}), "context": _context(function)}
+            )
+            return int(answer.status_code)
+
+        drawn = Random(0)
+        await ask("status")
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode = OFF")
+
+            async def one(text: str) -> object:
+                with database:
+                    database.execute("INSERT OR REPLACE INTO reports VALUES (1, 1, '', ?)", (text,))
+                    database.execute("INSERT OR REPLACE INTO operations VALUES (?, ?)", (RUN, text))
+                status = await ask(drawn.choice(list(places)))
+                assert status in {200, 404, 409, 503}, status
+                return status
+
+            yield one
+
+
 def _ledger(text: str) -> None:
     for read in (
         lambda: ledger_rows.row_from_text("x", "1", text),
@@ -227,6 +295,24 @@ def _ledger(text: str) -> None:
 def _shard(body: bytes) -> None:
     with contextlib.suppress(ValueError):
         shards.from_message(body)
+
+
+def _decoded(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
+
+
+def _text_again(text: str, random: Random) -> str:
+    return _decoded(again(text.encode(), random))
+
+
+def _settings_again(variables: Mapping[str, str], random: Random) -> Mapping[str, str]:
+    """One more variable, or another value of one, made of what is there and what is hostile."""
+    pieces = [*TEXTS, *variables.values(), *GOOD_SETTINGS]
+    name = random.choice([*_NAMES, *_MORE, *variables])
+    return {
+        **variables,
+        name: "".join(random.choices([*pieces, ",", ":", ";", "="], k=random.randrange(1, 4))),
+    }
 
 
 def _settings(variables: Mapping[str, str]) -> None:
@@ -260,6 +346,12 @@ def _address(address: str) -> None:
     assert ip.version == 6 or not refused or inside, address
 
 
+def _address_again(address: str, random: Random) -> str:
+    """One that differs in a bit, and so lies beside a border now and then."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return str(type(ip)(int(ip) ^ 1 << random.randrange(ip.max_prefixlen)))
+
+
 class _Wire:
     """The product's clients before a server whose next answer is what it is told."""
 
@@ -274,6 +366,7 @@ class _Wire:
         self.answer.body = body
         self.world.requests.clear()
         self.world.telemetry.clear()
+        self.world.clock.advance(timedelta(milliseconds=200))  # five more reads in ARM's bucket
 
 
 def _wired(
@@ -282,7 +375,7 @@ def _wired(
     """A door in front of which a server of Azure answers with the input."""
 
     @contextlib.asynccontextmanager
-    async def opened() -> Any:  # noqa: ANN401 - an async generator
+    async def opened() -> AsyncIterator[Take]:
         world = World()
         certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])
         world.add_service("apim-contoso", hostnames=(Hostname("api.contoso.com", certificate=certificate),))
@@ -313,6 +406,7 @@ def _wired(
                     "graph": graph,
                     "vaults": KeyVault(credential, shared),
                     "insights": insights,
+                    "count": itertools.count(),
                 }
                 wire = _Wire(azure, server, path)
 
@@ -340,7 +434,11 @@ async def _key_vault(clients: Mapping[str, Any]) -> object:
 
 
 async def _graph(clients: Mapping[str, Any]) -> object:
-    return await clients["services"].discover()
+    """As for an event; one in seven as for the timer, which asks for more, and lists what is not told."""
+    services = clients["services"]
+    if next(clients["count"]) % 7:
+        return await services.using([CertificateId(VAULT, "contoso-com")])
+    return await services.discover()
 
 
 async def _insights(clients: Mapping[str, Any]) -> object:
@@ -350,7 +448,7 @@ async def _insights(clients: Mapping[str, Any]) -> object:
 
 
 @contextlib.asynccontextmanager
-async def _peer() -> Any:  # noqa: ANN401 - an async generator
+async def _peer() -> AsyncIterator[Take]:
     """A TLS peer that answers the hello with the input, then closes."""
     said: list[bytes] = [b""]
 
@@ -386,7 +484,10 @@ def _cut(whole: bytes) -> st.SearchStrategy[bytes]:
 
 SERVER_HELLO = bytes.fromhex("16030300310200002d0303") + bytes(32) + bytes.fromhex("00c02f000005ff01000100")
 
-_text = st.text(max_size=40) | st.sampled_from([each for each in HOSTILE if isinstance(each, str)])
+TEXTS = tuple(each for each in HOSTILE if isinstance(each, str))
+QUERIES = ("limit", "offset", "status", "gateway", "q")
+
+_text = st.text(max_size=40) | st.sampled_from(TEXTS)
 _NAMES = (
     "MODE",
     "KINDS",
@@ -408,6 +509,15 @@ _MORE = (
     "EVENT_QUEUE",
     "SHARD_SIZE",
 )
+GOOD_SETTINGS = (
+    GUID,
+    SERVICE_ID,
+    VAULT,
+    "api.contoso.com:443:127.0.0.1:8443",
+    "observe",
+    "0 */5 * * * *",
+    "5",
+)
 _HTTP = ("resync", "pause", "status", "operation", "gateway", "rotations", "page", "page_file", "unknown")
 RESYNC = {"hostname": "api.contoso.com", "dry_run": True, "force": False, "override": ["NamesLost"]}
 
@@ -415,12 +525,12 @@ DOORS = (
     Door(
         "Event Grid webhook",
         bodies(EVENT),
-        _handler("on_certificate_event", lambda b: Datum(b.decode("utf-8", "replace"), "json")),
+        _handler("on_certificate_event", lambda body: Datum(_decoded(body), "json")),
     ),
     Door(
         "event queue",
         bodies(EVENT),
-        _handler("on_certificate_message", lambda b: Datum(b.decode("utf-8", "replace"), "string")),
+        _handler("on_certificate_message", lambda body: Datum(_decoded(body), "string")),
     ),
     Door("shard queue", bodies({"run_id": GUID, "number": 1, "of": 2, "put_at": MOMENT}), _plain(_shard)),
     Door(
@@ -430,21 +540,22 @@ DOORS = (
             st.sampled_from(["application/json", "application/json; charset=x", "text/html", ""]) | _text,
             bodies(RESYNC) | bodies({"reason": "a change"}),
             _text,
-            st.dictionaries(
-                st.sampled_from(["limit", "offset", "status", "gateway", "q"]) | _text, _text, max_size=3
-            ),
+            st.dictionaries(st.sampled_from(QUERIES) | _text, _text, max_size=3),
         ),
         _http,
+        _request_again,
     ),
     Door(
         "settings",
         st.dictionaries(st.sampled_from((*_NAMES, *_MORE)) | _text, _text, max_size=6),
         _plain(_settings),
+        _settings_again,
     ),
     Door("ARM", bodies({"value": [SERVICE]}), _wired(Server.ARM, "Microsoft.ApiManagement", _arm)),
     Door("Resource Graph", bodies(GRAPH), _wired(Server.ARM, "ResourceGraph", _graph)),
     Door("Key Vault", bodies(CERTIFICATE), _wired(Server.VAULT, "certificates", _key_vault)),
-    Door("ledger rows", bodies(ROW).map(lambda b: b.decode("utf-8", "replace")), _plain(_ledger)),
+    Door("ledger rows", bodies(ROW).map(_decoded), _plain(_ledger), _text_again),
+    Door("stored reports", bodies(REPORT).map(_decoded), _stored, _text_again),
     Door(
         "App Insights",
         bodies(
@@ -463,5 +574,6 @@ DOORS = (
         st.ip_addresses().map(str)
         | st.sampled_from(["::ffff:127.0.0.1", "fe80::1%eth0", "::ffff:168.63.129.16"]),
         _plain(_address),
+        _address_again,
     ),
 )

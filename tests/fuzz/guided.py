@@ -52,7 +52,7 @@ def _one_door(name: str, options: list[str]) -> None:
         FOUND.mkdir(exist_ok=True)
         seeds = stack.enter_context(tempfile.TemporaryDirectory())
         for number in range(SEEDS):
-            Path(seeds, str(number)).write_bytes(random.Random(number).randbytes(2000))  # noqa: S311 - no secret
+            Path(seeds, str(number)).write_bytes(random.Random(number).randbytes(2000))
         limits = ("-timeout=1", "-max_len=4000", f"-artifact_prefix={FOUND}/")
         atheris.Setup([sys.argv[0], *limits, *options, seeds], fuzz_one_input)
         atheris.Fuzz()

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator, Mapping
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -73,6 +74,29 @@ def bodies(example: object) -> st.SearchStrategy[bytes]:
 
     spliced = st.builds(splice, st.integers(0, 10_000), st.integers(0, 30), st.binary(max_size=8))
     return text | text | anything.map(encode) | spliced | st.binary(max_size=64)
+
+
+def again(body: bytes, random: Random) -> bytes:
+    """A body with one more thing changed in it: of JSON a value, put elsewhere or made hostile, else bytes.
+
+    What hypothesis has made is so led into several cases, each for a tenth of the time.
+    """
+    try:
+        whole: Any = json.loads(body)
+        where = random.choice(list(_paths(whole)))
+    except (RecursionError, ValueError):
+        at = random.randrange(len(body) + 1)
+        return body[:at] + random.randbytes(random.randrange(4)) + body[at + random.randrange(4) :]
+    if not where:
+        return encode([whole, random.choice(HOSTILE)])
+    inside = whole
+    for step in where[:-1]:
+        inside = inside[step]
+    other = whole
+    for step in random.choice(list(_paths(whole))):
+        other = other[step]
+    inside[where[-1]] = copy.deepcopy(random.choice([random.choice(HOSTILE), random.choice(HOSTILE), other]))
+    return encode(whole)
 
 
 def encode(value: object) -> bytes:

@@ -23,7 +23,7 @@ def _planted(name: str, wrong: Callable[[], object]) -> Door:
 
         yield one
 
-    return Door(name, st.integers(0, 10_000), opened)
+    return Door(name, st.integers(0, 10_000), opened, lambda _, random: random.randrange(10_000))
 
 
 def _raise() -> None:

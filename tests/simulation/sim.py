@@ -694,8 +694,8 @@ class Simulation:
     """
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - made-up weather, no secret
-        self.chance_of_hosting = random.Random(~seed)  # noqa: S311 - a seed without entities stays what it was
+        self.random = random.Random(seed)
+        self.chance_of_hosting = random.Random(~seed)
         self.clock = VirtualClock()
         self.loop = VirtualLoop(self.clock)
         self.world = sandbox.World(self.clock, LeanAuthority())

@@ -65,7 +65,7 @@ def refused(arrivals: list[float], burst: float, a_second: float) -> int:
 @given(seed=st.integers(0, 10**6), slowest=st.floats(0, 1.5))
 def test_arm_refuses_nothing_however_unevenly_requests_arrive(kind: str, seed: int, slowest: float) -> None:
     """A second and a half between the fastest and the slowest request is within what is kept back."""
-    chance = random.Random(seed)  # noqa: S311 - made-up weather, no secret
+    chance = random.Random(seed)
     times = run(sent(PACES[kind](), 500))
 
     assert 0 == refused([at + chance.uniform(0, slowest) for at in times], *ARM[kind])
