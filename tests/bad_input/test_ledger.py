@@ -48,7 +48,7 @@ ROWS = (
 REPORTS = (
     Case("own", "a report that is no JSON", "cannot be read", EVERYWHERE, "{"),
     Case("own", "a list", "another shape", EVERYWHERE, "[]"),
-    Case("own", "nested 30,000 deep", "recursion", EVERYWHERE, "[" * 30_000),
+    Case("own", "a report nested 30,000 deep", "recursion", EVERYWHERE, "[" * 30_000),
     Case("own", "an object of nothing", "as if nothing had been looked at", set(), "{}"),
     Case("own", "verdicts that are a number", "no report", EVERYWHERE, '{"verdicts": 5, "decisions": 5, "rotations": 5}'),
     Case("own", "a verdict that is text", "no report", EVERYWHERE, '{"verdicts": ["x"], "decisions": [], "rotations": [], "as_of": "x"}'),
