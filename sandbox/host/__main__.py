@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -48,6 +49,8 @@ def main() -> None:
         log.error("%d invocations did not end within %.0f s and were cut off", abandoned, _DRAIN_SECONDS)
         # A thread cannot be stopped, and a normal exit would wait for it.
         os._exit(1)
+    # What ends with the process need not be searched for garbage: it would take as long as loading the app.
+    gc.freeze()
 
 
 def _log_to_stderr() -> None:

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from sandbox.stage import Stage
-from sandbox.world import Certificate, Hostname, Service, World
+from sandbox.world import AZURE_QUOTA, Certificate, Hostname, Service, World
 from tests.bad_input.world import event, raised
 from tests.results import keep
 
@@ -222,6 +222,7 @@ class Load:
 def fleet() -> Iterator[tuple[Stage, list[Certificate], list[Service]]]:
     """A world of services with a certificate each, and one that all the made-up events are about."""
     world = World()
+    world.graph.quota = AZURE_QUOTA
     vault = world.add_vault("kv-contoso")
     vault.add_certificate("contoso-com", ["*.contoso.com"])
     certificates = [vault.add_certificate(f"app-{n}", [f"app-{n}.contoso.com"]) for n in range(SERVICES)]

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.host.process import FunctionsHost
 from sandbox.stage import PROJECT, Stage
-from sandbox.world import Certificate, CustomEvent, Fault, Hostname, Server, Service, World
+from sandbox.world import AZURE_QUOTA, Certificate, CustomEvent, Fault, Hostname, Server, Service, World
 from tests.host.helpers import needs_runtime, run_backend
 
 QUEUE = "rotation-shards"
@@ -77,6 +77,7 @@ def pieces(world: World, of: int) -> list[list[Service]]:
 def test_the_timer_splits_and_every_hostname_is_looked_at_once() -> None:
     """One run of eight parts, whose numbers add up to the fleet, and /api/status shows it whole."""
     world, certificate = fleet()
+    world.graph.quota, world.graph.window = AZURE_QUOTA, timedelta(seconds=1)
     with Stage(world, SPLIT, schema=None) as stage:
         stage.tick()
         told, report = runs(world), stage.status()["report"]
