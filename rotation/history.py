@@ -12,6 +12,7 @@ from rotation.model import (
     CertificateUnreadable,
     CertificateVersion,
     Event,
+    Evidence,
     Gateway,
     LastVerdict,
     LedgerRow,
@@ -22,6 +23,7 @@ from rotation.model import (
     Status,
     Verdict,
 )
+from rotation.verdict import fronts_of
 
 ROTATIONS_KEPT = 8
 MOST_WAITING = 100
@@ -31,6 +33,7 @@ FORGET_AFTER = timedelta(days=7)
 SHRINKAGE = 0.2
 
 _SEEN = frozenset({Status.IN_SYNC, Status.STALE, Status.SYNCING})
+_QUIET = frozenset({Status.IN_SYNC, Status.UNKNOWN})
 
 FRONTS_ASKED_FOR = timedelta(minutes=30)
 """After a rotation: an Application Gateway probes its backends every 30 seconds unless told otherwise."""
@@ -79,15 +82,27 @@ def behind(
     )
 
 
-def just_rotated(row: LedgerRow | None, binding: Binding, now: datetime) -> bool:
-    """Whether what stands in front is to be asked: after a rotation, and until it is content."""
+def distrusted(row: LedgerRow | None, binding: Binding) -> bool:
+    """Whether what stands in front was last said not to believe what is served."""
+    last = row.last.get(binding.key) if row else None
+    return last is not None and last.reason is Reason.FRONT_DISTRUSTS and last.status is Status.IN_SYNC
+
+
+def front_due(evidence: Evidence, now: datetime) -> bool:
+    """Whether what stands in front is to be asked: after a rotation, and until it is content.
+
+    Where it has not said so since, because it gave no answer, or another verdict has come in between, it is
+    asked whenever the binding is proven in full.
+    """
+    row, binding = evidence.row, evidence.binding
     if row is None:
         return False
-    last = row.last.get(binding.key)
-    if last is not None and last.reason is Reason.FRONT_DISTRUSTS and last.status is Status.IN_SYNC:
+    proven = _proven(row)
+    if distrusted(row, binding) or any(now - at <= FRONTS_ASKED_FOR for at in proven):
         return True
-    proven = (row.proven_at, *(rotation.proven for rotation in row.rotations))
-    return any(at is not None and now - at <= FRONTS_ASKED_FOR for at in proven)
+    last, content = row.last.get(binding.key), row.front_content_at
+    owed = content is None or content < max(proven, default=content)
+    return owed and not evidence.sampled and last is not None and last.status in _QUIET
 
 
 def reading_rank(
@@ -136,9 +151,19 @@ def note(row: LedgerRow, verdicts: Sequence[Verdict], run: Pass) -> LedgerRow:
     proven_at = row.proven_at
     if not proven_at and _all_wanted_served(row, verdicts):
         proven_at = run.now
-    noted = replace(row, last=last, rotations=rotations, proven_at=proven_at, missing_since=None)
-    if noted == row and not events:
+    content = _front_content(row, verdicts, run.now)
+    seen = (last, rotations, proven_at, content, None)
+    known = (row.last, row.rotations, row.proven_at, row.front_content_at, row.missing_since)
+    if seen == known and not events:
         return row
+    noted = replace(
+        row,
+        last=last,
+        rotations=rotations,
+        proven_at=proven_at,
+        front_content_at=content,
+        missing_since=None,
+    )
     return waiting(noted, events)
 
 
@@ -186,6 +211,20 @@ def shrunk(missing: Iterable[str], known: int) -> tuple[str, ...]:
         f" ROTATION_SUBSCRIPTIONS and ROTATION_KINDS; they are forgotten after {FORGET_AFTER.days} days."
     )
     return (problem,)
+
+
+def _proven(row: LedgerRow) -> list[datetime]:
+    """When versions were first seen served everywhere."""
+    return [at for at in (row.proven_at, *(rotation.proven for rotation in row.rotations)) if at]
+
+
+def _front_content(row: LedgerRow, verdicts: Iterable[Verdict], now: datetime) -> datetime | None:
+    """When all that stands in front first was content, since the last rotation."""
+    before, behind = row.front_content_at, [v.evidence for v in verdicts if fronts_of(v.evidence)]
+    if before and before >= max(_proven(row), default=before):
+        return before
+    content = all(each.front and each.front.distrusts is False for each in behind)
+    return now if behind and content else before
 
 
 def _subject(event: Event) -> tuple[str, str]:

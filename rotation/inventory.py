@@ -37,6 +37,8 @@ def _selects(scope: Scope, gateway: Gateway) -> bool:
 def in_front(gateways: Iterable[Gateway], fronts: Iterable[Front]) -> list[Gateway]:
     """The gateways, each with the fronts whose backend it is."""
     targets = [(front.target.lower(), front) for front in fronts]
+    if not targets:
+        return list(gateways)
     return [
         replace(gateway, fronts=tuple(front for target, front in targets if target in gateway.addresses))
         for gateway in gateways

@@ -703,7 +703,9 @@ class LedgerRow:
     as long as the kind of gateway may take. `outcome` is of the last request, counted or not.
     `proven_at` is when these versions were first seen served everywhere. `last` maps a binding's key to its
     last verdict, `rotations` has the latest, newest last, and `outbox` what Application Insights has not
-    accepted yet. `missing_since` is when the gateway vanished. `etag` is None for a row not yet stored.
+    accepted yet. `missing_since` is when the gateway vanished. `front_content_at` is when all that stands in
+    front of it first said that it believes it, after these rotations. `etag` is None for a row not yet
+    stored.
 
     A subscription has a row too, whose key is the subscription's id: `asked` has the latest syncs of its
     gateways, by key, so that all workers together keep to its cap.
@@ -725,6 +727,7 @@ class LedgerRow:
     rotations: tuple[Rotation, ...] = ()
     outbox: tuple[Event, ...] = ()
     missing_since: datetime | None = None
+    front_content_at: datetime | None = None
     asked: Mapping[str, Asked] = field(default_factory=dict)
     etag: str | None = None
 

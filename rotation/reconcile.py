@@ -262,7 +262,7 @@ async def reconcile(  # noqa: PLR0913 - what a pass is made of
     expected |= await _read_expected(work, [g for g in gateways if not g.certificates <= expected.keys()])
 
     gateways = in_front(gateways, inventory.fronts)
-    evidence = await _observe(work, gateways, expected, rows)
+    evidence = await _observe(work, gateways, expected, rows, listed=not inventory.problems)
     verdicts = [_judge(each, run.now, world.limits) for each in evidence]
     of_gateway: dict[str, list[Verdict]] = {gateway.key: [] for gateway in gateways}
     for verdict in verdicts:
@@ -412,8 +412,13 @@ async def _observe(
     gateways: Sequence[Gateway],
     expected: Mapping[CertificateId, Expected],
     rows: Mapping[str, LedgerRow],
+    *,
+    listed: bool,
 ) -> list[Evidence]:
-    """What every binding serves, all endpoints together, and how the last syncs have ended."""
+    """What every binding serves, all endpoints together, and how the last syncs have ended.
+
+    `listed`: whether the inventory is whole, and with it what stands in front.
+    """
     world, time_is = work.world, work.time_is
     evidence = [
         _to_observe(gateway, binding, expected, rows.get(gateway.key), work.run.now)
@@ -441,7 +446,7 @@ async def _observe(
             each,
             observations=tuple(islice(in_order, sum(e.connections for e in each.binding.endpoints))),
             operation_error=errors.get(each.gateway.key),
-            front=_worst(healths.get(front) for front in fronts_of(each)),
+            front=_said_in_front(each, healths, listed=listed),
         )
         for each in evidence
     ]
@@ -460,14 +465,28 @@ async def _ask_fronts(work: _Work, evidence: Iterable[Evidence]) -> Mapping[Fron
     ask = work.world.health
     if ask is None or work.run.trigger is not Trigger.TIMER:
         return {}
-    rotated = [each for each in evidence if history.just_rotated(each.row, each.binding, work.run.now)]
-    fronts = dict.fromkeys(front for each in rotated for front in fronts_of(each))
+    due = [each for each in evidence if each.gateway.fronts and history.front_due(each, work.run.now)]
+    fronts = dict.fromkeys(front for each in due for front in fronts_of(each))
     asked = list(fronts)[:MOST_FRONTS_ASKED]
     return await _read_each(ask, asked, work.time_is.at(PROBED_BY), otherwise=_unasked)
 
 
 def _unasked(front: Front) -> BackendHealth:
     return BackendHealth(front.name, None, "no answer within the pass's time")
+
+
+def _said_in_front(
+    each: Evidence, healths: Mapping[Front, BackendHealth | None], *, listed: bool
+) -> BackendHealth | None:
+    """What stands in front says of a binding; who did distrust it, and was not asked, is not content yet."""
+    fronts = fronts_of(each)
+    said = [healths[front] for front in fronts if front in healths]
+    if history.distrusted(each.row, each.binding):
+        unasked = [front.name for front in fronts if front not in healths]
+        if not fronts and not listed:
+            unasked = ["what stands"]
+        said += [BackendHealth(name, None, "it was not asked in this pass") for name in unasked]
+    return _worst(said)
 
 
 def _worst(healths: Iterable[BackendHealth | None]) -> BackendHealth | None:

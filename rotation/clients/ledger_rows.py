@@ -247,5 +247,6 @@ _FIELDS: Mapping[str, _Kind] = {
     "rotations": _in_order(_ROTATION),
     "outbox": _in_order(_EVENT),
     "missing_since": _PERHAPS,
+    "front_content_at": _PERHAPS,
     "asked": _by_name(_ASKED),
 }

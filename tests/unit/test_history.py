@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -11,7 +11,7 @@ from rotation.history import (
     FRONTS_ASKED_FOR,
     behind,
     forgotten,
-    just_rotated,
+    front_due,
     note,
     reading_rank,
     sampled,
@@ -22,11 +22,13 @@ from rotation.history import (
     waiting,
 )
 from rotation.model import (
+    BackendHealth,
     CertificateId,
     CertificateUnreadable,
     CertificateVersion,
     Event,
     Evidence,
+    Front,
     Gateway,
     LastVerdict,
     LedgerRow,
@@ -585,17 +587,33 @@ def test_what_is_only_listed_is_read_where_it_may_be_acted_upon(
     assert rank == reading_rank(row, gateway, expected)
 
 
+CONTENT = replace(ROW, last=last(), front_content_at=NOW - 2 * HOURS)
+OWED = replace(ROW, last=last(), proven_at=NOW - HOURS, front_content_at=NOW - 2 * HOURS)
 ROTATED = {
     "no row": (None, False),
-    "nothing has rotated": (ROW, False),
-    "a rotation was proven just now": (replace(ROW, rotations=(rotation(proven=True),)), True),
-    "a rotation is under way": (replace(ROW, rotations=(rotation(),)), False),
-    "long ago": (replace(ROW, proven_at=NOW - FRONTS_ASKED_FOR - minutes(1)), False),
-    "the wanted versions were served just now": (replace(ROW, proven_at=NOW - FRONTS_ASKED_FOR), True),
-    "what stands in front was not content": (replace(ROW, last=last(reason=Reason.FRONT_DISTRUSTS)), True),
-    "what stands in front was content": (replace(ROW, last=last()), False),
+    "nothing was seen yet": (ROW, False),
+    "a rotation was proven just now": (replace(CONTENT, rotations=(rotation(proven=True),)), True),
+    "a rotation is under way": (replace(CONTENT, rotations=(rotation(),)), False),
+    "long ago, and it was content since": (
+        replace(CONTENT, proven_at=NOW - 3 * HOURS, front_content_at=NOW - 3 * HOURS),
+        False,
+    ),
+    "the wanted versions were served just now": (replace(CONTENT, proven_at=NOW - FRONTS_ASKED_FOR), True),
+    "half an hour ago": (
+        replace(CONTENT, proven_at=NOW - FRONTS_ASKED_FOR - minutes(1), front_content_at=NOW - minutes(20)),
+        False,
+    ),
+    "it was not content": (replace(CONTENT, last=last(reason=Reason.FRONT_DISTRUSTS)), True),
+    "it was content": (CONTENT, False),
+    "it was never content": (replace(CONTENT, front_content_at=None), True),
+    "it was not content since": (OWED, True),
+    "it was not content since, and then nothing was seen": (replace(OWED, last=last(Status.UNKNOWN)), True),
+    "it was not content since, and a rotation is under way": (
+        replace(OWED, last=last(Status.SYNCING)),
+        False,
+    ),
     "a sync is held for what stands in front": (
-        replace(ROW, last=last(Status.BLOCKED, Reason.FRONT_DISTRUSTS)),
+        replace(CONTENT, last=last(Status.BLOCKED, Reason.FRONT_DISTRUSTS)),
         False,
     ),
 }
@@ -607,7 +625,50 @@ def test_what_stands_in_front_is_asked_after_a_rotation_and_until_it_is_content(
     expected: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     """Proves when the requests for its health are worth their price."""
-    assert expected is just_rotated(row, BINDING, NOW)
+    assert expected is front_due(evidence(served(NEW), row=row), NOW)
+
+
+def test_what_has_not_answered_since_is_asked_when_the_binding_is_proven_in_full() -> None:
+    """Proves that a front which nobody may ask costs a request an hour, not one at every tick."""
+    seen = evidence(served(NEW), row=OWED)
+
+    assert front_due(seen, NOW)
+    assert not front_due(replace(seen, sampled=True), NOW)
+
+
+def in_front(*distrusts: bool | None, behind: int = 1) -> list[Verdict]:
+    """Verdicts in sync, each with what its front says; the others have no front."""
+    front = Front("/agw", "Application Gateway agw", "apim-contoso.azure-api.net", build.HOSTNAME, ())
+    gateway = replace(build.gateway(), fronts=(front,) * behind)
+    return [
+        build.verdict(
+            Status.IN_SYNC,
+            of=replace(
+                evidence(served(NEW), at=gateway),
+                front=None if said is None else BackendHealth(front.name, said, "as it says"),
+            ),
+        )
+        for said in distrusts
+    ]
+
+
+FINE, BAD = False, True
+SAID_IN_FRONT = {
+    "content": (in_front(FINE), CONTENT, NOW - 2 * HOURS),
+    "content for the first time": (in_front(FINE), ROW, NOW),
+    "content after a rotation": (in_front(FINE), OWED, NOW),
+    "one of two is not": (in_front(FINE, BAD), OWED, OWED.front_content_at),
+    "one of two was not asked": (in_front(FINE, None), OWED, OWED.front_content_at),
+    "nothing in front": (in_front(None, behind=0), ROW, None),
+}
+
+
+@pytest.mark.parametrize(("verdicts", "row", "expected"), SAID_IN_FRONT.values(), ids=SAID_IN_FRONT)
+def test_a_row_remembers_since_when_all_in_front_is_content(
+    verdicts: list[Verdict], row: LedgerRow, expected: datetime | None
+) -> None:
+    """Proves that only its own word ends the asking, and that the first one since a rotation is kept."""
+    assert expected == note(row, verdicts, run()).front_content_at
 
 
 BEHIND = {
