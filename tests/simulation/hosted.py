@@ -4,9 +4,12 @@ It has the face of a service, so that everything that watches services watches i
 replicas of its gateway, and a sync is a refresh of its entity, done at once.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from rotation.gateways import self_hosted
+from rotation.model import Gateway
 from sandbox import world as sandbox
 from sandbox.certificates import Leaf
 from sandbox.self_hosted import POLL, SelfHostedGateway
@@ -61,3 +64,17 @@ class Hosted(sandbox.Service):
         """Its own account of the last refresh, where that failed."""
         last = max((u.ends for u in self.updates if u.ends <= now), default=None)
         return self.failure(last) if last and last > self.last_read(now) else None
+
+
+def as_entity(service: Hosted, gateway: Gateway, now: datetime) -> Gateway:
+    """What `rotation.gateways.self_hosted` makes of an entity."""
+    since = service.last_read(now)
+    return replace(
+        gateway,
+        kind=self_hosted.KIND,
+        vault_error=service.vault_error(now),
+        bindings=tuple(
+            replace(binding, configured_since=since) if binding.reference else binding
+            for binding in gateway.bindings
+        ),
+    )

@@ -21,7 +21,12 @@ from rotation.model import (
 )
 from sandbox import world as sandbox
 from tests.simulation.hosted import Hosted
-from tests.simulation.sim import EPOCH, Post, Read, Seen, Shown, Simulation, Trouble, Worker, versions
+from tests.simulation.issuers import ITSELF, PUBLIC, LeanLeaf
+from tests.simulation.listening import Listening, backends, believes, presented
+from tests.simulation.loop import EPOCH
+from tests.simulation.ports import Worker, versions
+from tests.simulation.sim import Simulation
+from tests.simulation.weather import Post, Read, Seen, Shown, Trouble
 
 LARGEST_SKEW = timedelta(minutes=20)
 A_SECOND = timedelta(seconds=2)
@@ -30,6 +35,9 @@ MOST_IN_A_DAY = 5
 DRIFT_AFTER = timedelta(hours=2)
 LONGEST_FLIGHT = timedelta(minutes=45)
 FETCHED_WITHIN = timedelta(minutes=1)
+LOOKS_WITHIN = timedelta(hours=4, minutes=15)
+FRONTS_TOLD_WITHIN = timedelta(hours=2, minutes=10)
+WAITS_FOR_A_PERSON = {Reason.ISSUER_CHANGED, Reason.FRONT_DISTRUSTS, Reason.GATEWAY_NOT_LOOKING}
 CHANCE_OF_MISSING = 0.01
 AN_HOUR = timedelta(hours=1)
 A_LONG_TIME = timedelta(hours=10)
@@ -38,7 +46,7 @@ LONGEST_PASS = timedelta(minutes=5)
 PATIENCE = timedelta(minutes=60)
 TICK = timedelta(minutes=5)
 _ROLLING_OUT = {Status.IN_SYNC, Status.SYNCING, Status.STALE}
-PLAIN_BLOCKS = {Reason.NAMES_LOST, Reason.ISSUER_CHANGED, Reason.SYNC_NOT_SUPPORTED, Reason.VERSION_UNUSABLE}
+PLAIN_BLOCKS = {Reason.NAMES_LOST, Reason.SYNC_NOT_SUPPORTED, Reason.VERSION_UNUSABLE}
 
 
 @dataclass(slots=True)
@@ -117,6 +125,7 @@ class Oracle:
         self._forced: dict[tuple[str, int], datetime] = {}
         self._started: dict[tuple[object, ...], list[datetime]] = {}
         self._synced: set[tuple[str, str]] = set()
+        self._untold: dict[tuple[str, str], datetime] = {}
         self._proven_in_full: set[tuple[str, str, str]] = set()
         self.owed: dict[str, int] = {}
         sim.on_store = self._row_stored
@@ -154,10 +163,12 @@ class Oracle:
         hostname = service.hostname(key[1])
         assert hostname is not None
         self.figures.verdicts[status] = self.figures.verdicts.get(status, 0) + 1
+        before = self.latest.get(key)
         self.latest[key] = Latest(self._sim.clock.now(), verdict)
         view = _View(service, hostname, seen, now, self._asked.get(key[0]), abs(self._sim.skew))
         if view.newest and (*key, view.newest) in self._proven_in_full:
             view.once = verdict.evidence.sampled
+        view.was_distrusted = before is not None and before.verdict.reason is Reason.FRONT_DISTRUSTS
         why = _CHECKS[status](view, verdict)
         if status in _ROLLING_OUT and view.partly_rolled_out:
             self.figures.sampled_rollouts += 1
@@ -262,6 +273,8 @@ class Oracle:
 
         What is proven, or blocked in truth, stays so. Where only syncs fail, the next one may be due.
         """
+        if self._distrusted():
+            return TICK
         resting = {self._resting(service, hostname) for service, hostname in self._bindings()}
         return min(resting, default=A_LONG_TIME)
 
@@ -306,6 +319,25 @@ class Oracle:
                 latest = self.latest.get((service.id.lower(), hostname.host_name))
                 said = latest.verdict.message if latest else "nothing"
                 self._violation(f"R1 silent: {service.name} {hostname.host_name}: {said}")
+        now, untold = self._sim.clock.now(), self._untold
+        self._untold = {key: untold.get(key, now) for key in self._distrusted()}
+        for (key, name), since in self._untold.items():
+            if now - since > FRONTS_TOLD_WITHIN:
+                self.figures.silent += 1
+                said = self.latest[key, name].verdict.message
+                self._violation(f"R1 what stands in front does not believe what {name} serves: {said}")
+
+    def _distrusted(self) -> list[tuple[str, str]]:
+        """The hostnames called fine which what stands in front does not believe."""
+        now = self._sim.clock.now()
+        return [
+            key
+            for key, backend in backends(self._sim.world)
+            if (latest := self.latest.get(key))
+            and latest.verdict.status is Status.IN_SYNC
+            and latest.verdict.reason is not Reason.FRONT_DISTRUSTS
+            and not believes(backend.roots, presented(backend, now))
+        ]
 
     def _bindings(self) -> list[tuple[sandbox.Service, sandbox.Hostname]]:
         return [(s, h) for s in self._sim.world.services for h in s.hostnames if h.key_vault_id]
@@ -332,9 +364,15 @@ class Oracle:
             or not service.identity_can_read_vault
             or not service.offers_sync
             or any(h.followed and not _usable(h.followed, now) for h in service.hostnames)
+            or any(self._held(service, h.host_name) for h in service.hostnames)
         )
         told = latest and (latest.verdict.status is Status.BLOCKED or self._alerting(service, hostname))
         return bool(cannot and told)
+
+    def _held(self, service: sandbox.Service, name: str) -> bool:
+        """Whether it was said that a person has to decide, or to give what stands in front another root."""
+        latest = self.latest.get((service.id.lower(), name))
+        return latest is not None and latest.verdict.reason in WAITS_FOR_A_PERSON
 
     def _alerting(self, service: sandbox.Service, hostname: sandbox.Hostname) -> bool:
         latest = self.latest.get((service.id.lower(), hostname.host_name))
@@ -382,6 +420,7 @@ class _View:
     connections: list[str | None] = field(init=False)
     read: Read | None = None
     once: bool = False
+    was_distrusted: bool = False
 
     def __post_init__(self) -> None:
         self.key = self.service.id.lower()
@@ -411,6 +450,57 @@ class _View:
         return bool((older - {self.newest}) & set(self.connections))
 
     @property
+    def old_leaves(self) -> list[LeanLeaf]:
+        """What connections showed that is not the newest."""
+        assert self.read
+        leaves = (version.leaf for version in self.read.version.certificate.versions)
+        shown = set(self.connections) - {self.newest}
+        return [leaf for leaf in leaves if isinstance(leaf, LeanLeaf) and leaf.thumbprint in shown]
+
+    @property
+    def from_trusted_to_itself(self) -> bool:
+        """Whether the newest version is signed by itself, and an old one that was shown is not."""
+        return self.new_leaf.root == ITSELF and any(leaf.root == PUBLIC for leaf in self.old_leaves)
+
+    @property
+    def new_leaf(self) -> LeanLeaf:
+        """The leaf of the newest version."""
+        assert self.read
+        assert isinstance(self.read.version.leaf, LeanLeaf)
+        return self.read.version.leaf
+
+    @property
+    def disbelieved(self) -> bool:
+        """Whether a front that was listed trusts roots of its own, and not that of the newest version."""
+        return any(roots and not believes(roots, self.new_leaf) for roots in self.roots_in_front)
+
+    @property
+    def refused(self) -> bool:
+        """Whether that is certain from what is public: the root that issued the old one is trusted itself."""
+        direct = {leaf.root for leaf in self.old_leaves if leaf.direct}
+        return any(
+            roots
+            and not believes(roots, self.new_leaf)
+            and bool(self.old_leaves)
+            and (self.new_leaf.root == ITSELF or not direct.isdisjoint(roots))
+            for roots in self.roots_in_front
+        )
+
+    @property
+    def roots_in_front(self) -> list[tuple[str, ...]]:
+        """What each front that was listed trusts for this hostname."""
+        backends = (backend for listed in self.seen.fronts.values() for backend in listed)
+        mine = (self.service, self.hostname.host_name)
+        return [backend.roots for backend in backends if (backend.service, backend.hostname) == mine]
+
+    @property
+    def healths(self) -> list[bool | None]:
+        """Whether each front that was asked distrusts what it was shown; None where it gave no answer."""
+        target = self.service.builtin_host
+        asked = self.seen.health.items()
+        return [said for (_, *to), said in asked if to == [target, self.hostname.host_name]]
+
+    @property
     def partly_rolled_out(self) -> bool:
         """Whether all connections succeeded and the units of some region differ: some have the newest."""
         mixed = any(len(set(shown.units)) > 1 for shown in self.shown.values())
@@ -422,16 +512,30 @@ class _View:
         return self.seen.configured[self.key, self.hostname.host_name] != self.newest
 
 
-def _in_sync(view: _View, _: Verdict | None = None) -> str | None:
+def _in_sync(view: _View, verdict: Verdict | None = None) -> str | None:
     if view.hostname.followed is None or view.newest is None or view.read is None:
         return "nothing readable to be in sync with"
     version, regions, main = view.read.version, view.service.regions, view.service.location
     if not version.not_before <= view.now < version.not_after:
         return "the newest version is out of its dates"
+    if verdict and (why := _front_in_sync(view, verdict)):
+        return why
     everywhere = {r: n for r, n in regions.items() if r not in view.service.gateway_disabled}
     needed = everywhere if view.hostname.type == "Proxy" else {main: regions[main]}
     gaps = (_gap(view, region, max(1, units)) for region, units in needed.items())
     return next(filter(None, gaps), None) if needed else "no region to be seen"
+
+
+def _front_in_sync(view: _View, verdict: Verdict) -> str | None:
+    """What stands in front says what it thinks of what is served: told if it is asked, and remembered."""
+    said = view.healths
+    if verdict.reason is not Reason.FRONT_DISTRUSTS:
+        return "what stands in front does not believe it" if True in said else None
+    return (
+        None
+        if True in said or (False not in said and view.was_distrusted) or None in said
+        else ("nothing in front has said so")
+    )
 
 
 def _gap(view: _View, region: str, units: int) -> str | None:
@@ -450,6 +554,10 @@ def _stale(view: _View, verdict: Verdict) -> str | None:
         return "nothing readable to be stale against"
     if abs(view.age - DRIFT_AFTER) > A_SECOND and verdict.drift is not (view.age > DRIFT_AFTER):
         return f"{'drift' if verdict.drift else 'no drift'} at the age of {view.age}"
+    if view.refused:
+        return "what stands in front would refuse the newest version"
+    if view.from_trusted_to_itself:
+        return "the newest version is its own issuer, and the one served is trusted"
     return None if view.older_shown or view.configured_differs else "nothing old was shown"
 
 
@@ -465,14 +573,22 @@ def _blocked(view: _View, verdict: Verdict) -> str | None:
         return None
     if reason is Reason.GATEWAY_NOT_POLLING:
         return _not_polling(view)
-    if read is None:
-        return "Key Vault was not asked"
+    return _blocked_by_version(view, read, reason) if read else "Key Vault was not asked"
+
+
+def _blocked_by_version(view: _View, read: Read, reason: Reason) -> str | None:
+    """A block that the newest version is the ground of, as far as it could be read."""
     grounds = {
         Reason.CERTIFICATE_DELETED: read.deleted or read.answer is Trouble.VAULT_MISSING,
         Reason.VERSION_DISABLED: not read.enabled,
         Reason.VERSION_EXPIRED: read.version.not_after <= view.now,
         Reason.VERSION_NOT_YET_VALID: read.version.not_before > view.now,
         Reason.NAME_NOT_COVERED: view.hostname.host_name not in read.version.leaf.names,
+        Reason.ISSUER_CHANGED: view.from_trusted_to_itself,
+        Reason.FRONT_DISTRUSTS: view.disbelieved,
+        Reason.GATEWAY_NOT_LOOKING: isinstance(view.service, Listening)
+        and view.older_shown
+        and view.age > LOOKS_WITHIN,
         Reason.GATEWAY_CANNOT_READ_VAULT: view.key in view.seen.cannot_read_vault,
     }
     return None if grounds.get(reason) else "no ground for it"

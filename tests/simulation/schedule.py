@@ -13,18 +13,30 @@ from functools import partial
 
 from rotation.model import CertificateId, Mode, Scope, Trigger
 from sandbox import world as sandbox
+from sandbox.application_gateway import Backend
 from tests.simulation.hosted import Hosted
+from tests.simulation.issuers import ITSELF, PUBLIC, LeanLeaf
+from tests.simulation.listening import Listening
+from tests.simulation.loop import EPOCH
 from tests.simulation.oracle import PATIENCE, TICK, Figures, Oracle
-from tests.simulation.sim import EPOCH, Order, Simulation, Trouble
+from tests.simulation.ports import Order
+from tests.simulation.sim import Simulation
+from tests.simulation.weather import Trouble
 
 LENGTH = timedelta(hours=48)
-HOSTED = 0.2
-"""The share of certificate entities among what is synced."""
+HOSTED, LISTENING = 0.2, 0.2
+"""The shares of certificate entities and of Application Gateways among what is synced."""
+
+BEHIND = 0.3
+"""The share of services that an Application Gateway stands in front of."""
 
 REGIONS = ("West Europe", "East US", "Japan East")
 RATES = (0.02, 0.05, 0.1, 0.2, 0.3)
 WINDOW_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 WINDOW_WEIGHTS = (3, 5, 5, 4, 3, 2, 1, 1)
+ISSUER_WEIGHTS = (80, 6, 4, 6, 4, 0)
+"""Of a first version: the public authority, the private ones, none that signs itself."""
+
 DEEDS_IN_A_SCHEDULE = (0, 0, 1, 1, 2, 3, 5, 8)
 LONGEST_DISTURBANCE = 180.0
 RECENT_DEEDS = 4000
@@ -225,7 +237,8 @@ class Schedule:
 def build(sim: Simulation, services: int) -> None:
     """Services with one to three hostnames, one to three regions, mostly few units, in one or two vaults.
 
-    Now and then a certificate entity of self-hosted gateways in the place of a service.
+    Now and then a certificate entity of self-hosted gateways, or an Application Gateway, in the place of a
+    service, or an Application Gateway in front of one.
     """
     random, world = sim.random, sim.world
     for name in ("kv-mine", "kv-other"):
@@ -234,8 +247,9 @@ def build(sim: Simulation, services: int) -> None:
     shared: list[sandbox.Certificate] = []
     for number in range(services):
         regions = REGIONS[: random.choices((1, 2, 3), (7, 2, 1))[0]]
-        if sim.chance_of_hosting.random() < HOSTED:
-            _host(sim, shared, number, regions)
+        kind = random.random()
+        if kind < HOSTED + LISTENING:
+            (_host if kind < HOSTED else _listen)(sim, shared, number, regions)
             continue
         units = random.choices((1, 2, 3, 4, 10), (25, 45, 15, 12, 3))[0]
         hostnames = []
@@ -260,6 +274,49 @@ def build(sim: Simulation, services: int) -> None:
         service.one_failure_fails_all = random.random() < 0.7
         service.offers_sync = random.random() < 0.97
         service.self_sync_after = random.choice((None, None, None, timedelta(hours=4)))
+        if random.random() < BEHIND:
+            _listen(sim, shared, number, regions, behind=service)
+
+
+def _listen(
+    sim: Simulation,
+    shared: list[sandbox.Certificate],
+    number: int,
+    _: Sequence[str],
+    *,
+    behind: sandbox.Service | None = None,
+) -> None:
+    """An Application Gateway with one or two listeners, which may lead to a hostname of a service.
+
+    It believes what is issued under the root of what that hostname has now.
+    """
+    random, hostnames = sim.random, []
+    for position in range(random.choices((1, 2), (7, 3))[0]):
+        name = f"l{position}.s{number}.example"
+        certificate = _certificate(sim, shared, f"l{number}-{position}", name)
+        pinned = certificate.newest if position and random.random() < 0.1 else None
+        hostnames.append(sandbox.Hostname(name, certificate, pinned_version=pinned))
+    backends = []
+    if behind:
+        backed = next(h for h in behind.hostnames if h.type == "Proxy")
+        assert backed.certificate
+        leaf = backed.certificate.newest.leaf
+        assert isinstance(leaf, LeanLeaf)
+        roots = () if leaf.root == PUBLIC else (leaf.root,)
+        backends.append(Backend(behind, behind.builtin_host, backed.host_name, roots))
+    service = Listening(
+        sim.world,
+        f"agw-{number}",
+        instances=random.choice((1, 2, 2, 4)),
+        hostnames=hostnames,
+        subscription_id=f"00000000-0000-0000-0000-00000000000{number % 3}",
+        backends=backends,
+    )
+    service.gateway.switches.looks_when_tagged = random.random() < 0.7
+    service.gateway.switches.polls = random.random() < 0.95
+    service.advised = random.random() < 0.7
+    service.offers_sync = random.random() < 0.97
+    sim.world.services.append(service)
 
 
 def _host(sim: Simulation, shared: list[sandbox.Certificate], number: int, replicas: Sequence[str]) -> None:
@@ -273,7 +330,7 @@ def _host(sim: Simulation, shared: list[sandbox.Certificate], number: int, repli
     service = Hosted(
         sim.world,
         f"apim-{number}",
-        number=number,
+        number=len(sim.world.services),
         regions=dict.fromkeys(replicas, 1),
         sku="Premium",
         hostnames=[sandbox.Hostname(name, certificate) for name in names or [f"h0.s{number}.example"]],
@@ -295,7 +352,9 @@ def _certificate(
         return sim.random.choice(shared)
     vault = sim.world.vaults[sim.random.choice(("kv-mine", "kv-mine", "kv-other"))]
     names = [hostname] if sim.random.random() < 0.7 else [f"*.s{n}.example" for n in range(50)]
-    certificate = vault.add_certificate(name, names, not_before=EPOCH - timedelta(hours=1))
+    issuer = sim.random.choices(sim.issuers, ISSUER_WEIGHTS)[0]
+    certificate = vault.add_certificate(name, names, not_before=EPOCH - timedelta(hours=1), issuer=issuer)
+    sim.issuer_of[certificate] = issuer
     certificate.versions[0].created -= timedelta(days=60)
     certificate.versions[0].enabling = sandbox.Timeline(_Past(), value=True)
     if len(names) > 1:
@@ -339,6 +398,27 @@ def _renew_twice(schedule: Schedule) -> None:
 def _renew_briefly(schedule: Schedule) -> None:
     days = schedule.random.choice((1 / 12, 0.5, 1.5))
     schedule.sim.at(schedule.sometime(), partial(schedule.sim.renew, schedule.certificate(), days=days))
+
+
+def _change_issuer(schedule: Schedule) -> None:
+    """Renewed by another authority; who stands in front is given its root afterwards, or never.
+
+    Or before, where it has roots of its own: beside them one more does no harm.
+    """
+    sim, certificate, at = schedule.sim, schedule.certificate(), schedule.sometime()
+    issuer = schedule.random.choice(sim.issuers)
+
+    def renew() -> None:
+        sim.issuer_of[certificate] = issuer
+        sim.renew(certificate)
+
+    sim.at(at, renew)
+    for service in sim.world.services:
+        if isinstance(service, Listening) and service.leads_to(certificate) and issuer.root != ITSELF:
+            early = 60 if issuer.root != PUBLIC and service.gateway.backends[0].roots else 0
+            moment = max(EPOCH, at + minutes(schedule.random.uniform(-early, LONGEST_DISTURBANCE)))
+            if schedule.random.random() < 0.5:
+                schedule.do(f"{service.name} is given a root", partial(service.trust, issuer.root), moment)
 
 
 def _roll_back(schedule: Schedule) -> None:
@@ -421,5 +501,5 @@ def _outage(schedule: Schedule) -> None:
 
 DEEDS: tuple[Callable[[Schedule], None], ...] = (
     *(_renew, _renew, _renew_twice, _renew_briefly, _roll_back, _disable, _delete, _lock_out, _take_down),
-    *(_answer_instead, _keep_busy, _wipe, _by_hand, _outage),
+    *(_answer_instead, _keep_busy, _wipe, _by_hand, _outage, _change_issuer),
 )

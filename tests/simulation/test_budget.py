@@ -29,17 +29,9 @@ from rotation.model import (
 )
 from rotation.reconcile import PASS_BUDGET, SYNCS_AT_ONCE, World, reconcile
 from sandbox.world import Hostname
-from tests.simulation.sim import (
-    EPOCH,
-    EVENT_PASS,
-    Order,
-    SimGateways,
-    SimLedger,
-    Simulation,
-    SimVaults,
-    Worker,
-    ports,
-)
+from tests.simulation.loop import EPOCH
+from tests.simulation.ports import EVENT_PASS, Order, SimGateways, SimLedger, SimVaults, Worker, ports
+from tests.simulation.sim import Simulation
 
 FOR_EVER = timedelta(days=1).total_seconds()
 

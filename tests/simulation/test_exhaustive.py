@@ -28,7 +28,7 @@ from rotation.model import (
     Trigger,
 )
 from rotation.plan import decide, settle
-from tests.simulation.sim import EPOCH
+from tests.simulation.loop import EPOCH
 from tests.unit import build
 
 SLOT = timedelta(minutes=30)

@@ -14,8 +14,8 @@ from typing import Any, TypeVarTuple, Unpack
 import pytest
 
 from rotation.model import Report
+from tests.simulation.loop import EPOCH, VirtualClock, VirtualLoop
 from tests.simulation.schedule import Schedule
-from tests.simulation.sim import EPOCH, VirtualClock, VirtualLoop
 
 Ts = TypeVarTuple("Ts")
 

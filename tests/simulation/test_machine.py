@@ -22,8 +22,10 @@ from rotation.model import Mode, Scope, Trigger
 from rotation.verdict import Limits, judge
 from sandbox import world as sandbox
 from tests.simulation.oracle import PATIENCE, TICK, Oracle
+from tests.simulation.ports import Order
 from tests.simulation.schedule import build, of
-from tests.simulation.sim import Order, Simulation, Trouble
+from tests.simulation.sim import Simulation
+from tests.simulation.weather import Trouble
 
 WHICH = st.integers(0, 1)
 FAIR = frozenset[Trouble]()

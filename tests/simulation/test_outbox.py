@@ -9,9 +9,11 @@ from datetime import timedelta
 import pytest
 
 from rotation.model import Event
+from tests.simulation.loop import EPOCH
 from tests.simulation.oracle import TICK
+from tests.simulation.ports import Order
 from tests.simulation.schedule import build
-from tests.simulation.sim import EPOCH, Order, Simulation
+from tests.simulation.sim import Simulation
 
 AWAY = timedelta(hours=6)
 KILLS = range(20)

@@ -10,12 +10,18 @@ import pytest
 
 from rotation.model import Mode, Scope, Trigger
 from sandbox.world import Hostname
+from tests.simulation.loop import EPOCH
 from tests.simulation.oracle import Oracle
+from tests.simulation.ports import Order
 from tests.simulation.schedule import Conditions, build, minutes, of
-from tests.simulation.sim import EPOCH, Order, Simulation, Trouble
+from tests.simulation.sim import Simulation
 from tests.simulation.soak import Result, render, run
+from tests.simulation.weather import Trouble
 
 SCHEDULES = 200
+FIRST = 400
+"""From here on there is a gateway that is asked as often as the budget allows."""
+
 UNITS = (2, 3, 4, 10)
 LOOKS = 1000
 
@@ -33,7 +39,7 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def soaked() -> Result:
     """The schedules, run once."""
-    return run(range(SCHEDULES))
+    return run(range(FIRST, FIRST + SCHEDULES))
 
 
 def test_whatever_goes_wrong_nothing_is_called_wrongly_and_nothing_is_forgotten(
@@ -137,9 +143,10 @@ def test_the_simulators_memory_agrees_with_the_world() -> None:
         for service in sim.world.services:
             for binding in sim.describe(service).bindings:
                 for endpoint in binding.endpoints:
-                    units = sim.units(service, binding.hostname, endpoint.region)
+                    _, region = sim.place(endpoint.host)
+                    units = sim.units(service, binding.hostname, region)
                     served = [
-                        service.served(binding.hostname, endpoint.region, unit, now).thumbprint
+                        service.served(binding.hostname, region, unit, now).thumbprint
                         for unit in range(len(units))
                     ]
 
