@@ -361,6 +361,14 @@ var kinds = toLower(settings.?ROTATION_KINDS ?? '')
 var selfHostedGatewayActions = contains(kinds, 'selfhostedgateway') ? [
   'Microsoft.ApiManagement/service/certificates/refreshSecret/action'
 ] : []
+var certificateEntityActions = contains(kinds, 'certificateentity') ? [
+  'Microsoft.ApiManagement/service/certificates/refreshSecret/action'
+  'Microsoft.ApiManagement/service/workspaces/certificates/refreshSecret/action'
+] : []
+var namedValueActions = contains(kinds, 'namedvalue') ? [
+  'Microsoft.ApiManagement/service/namedValues/refreshSecret/action'
+  'Microsoft.ApiManagement/service/workspaces/namedValues/refreshSecret/action'
+] : []
 var applicationGatewayActions = contains(kinds, 'applicationgateway') ? [
   'Microsoft.Resources/tags/write'
   'Microsoft.Network/applicationGateways/backendhealth/action'
@@ -373,7 +381,7 @@ module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewa
     principalId: identity.outputs.principalId
     mayAct: enforced
     syncRole: syncRole
-    extraSyncActions: union(extraSyncActions, selfHostedGatewayActions, applicationGatewayActions)
+    extraSyncActions: union(extraSyncActions, selfHostedGatewayActions, certificateEntityActions, namedValueActions, applicationGatewayActions)
   }
 }]
 

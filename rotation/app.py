@@ -26,7 +26,10 @@ from rotation.shards import Part, how_many, to_messages
 from rotation.turns import ANSWERED_WITHIN, Turns
 
 if TYPE_CHECKING:
+    from rotation.clients.arm import Arm
+    from rotation.clients.key_vault import KeyVault
     from rotation.clients.notices import Notices
+    from rotation.clients.resource_graph import ResourceGraph
 
 MOST_SHARDS_BY_HAND = 8
 """That a pass over everything may have the size of."""
@@ -38,6 +41,8 @@ NAMED_VALUES_WITHIN = timedelta(seconds=5)
 """For all named values of a pass; what is not reached then waits for the next full proof."""
 
 NAMED_VALUES_AT_ONCE = 8
+
+OF_A_SERVICE = frozenset({GatewayKind.SELF_HOSTED, GatewayKind.CERTIFICATE_ENTITY, GatewayKind.NAMED_VALUE})
 
 KeepNamedValue = Callable[[str, str, str], Awaitable[Kept]]
 """Gateway id, name and value in, what became of it out."""
@@ -274,19 +279,8 @@ def build(settings: Settings) -> App:
         ledger = TableLedger(credential, shared, url=settings.ledger)
     services = ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults)
     kinds: dict[GatewayKind, Gateways] = {GatewayKind.API_MANAGEMENT: services}
-    if GatewayKind.SELF_HOSTED in settings.kinds:
-        from rotation.clients.arm_entities import ArmEntities
-        from rotation.gateways.self_hosted import SelfHosted
-
-        kinds[GatewayKind.SELF_HOSTED] = SelfHosted(
-            arm,
-            ArmEntities(arm),
-            graph,
-            vault_suffix=settings.cloud.vault_suffix,
-            vaults=settings.vaults,
-            addresses=settings.self_hosted,
-            expires_soon=settings.limits.expires_soon,
-        )
+    certificates = KeyVault(credential, shared)
+    kinds |= _parts_of_services(settings, arm, graph, certificates)
     health = None
     if GatewayKind.APPLICATION_GATEWAY in settings.kinds:
         from rotation.clients.network import Network
@@ -306,7 +300,7 @@ def build(settings: Settings) -> App:
     world = World(
         kinds=kinds,
         large=services,
-        certificates=KeyVault(credential, shared),
+        certificates=certificates,
         ledger=ledger,
         probe=TlsProbe(context, settings.connect_to, settings.probe_timeout, reach(settings)),
         now=now,
@@ -327,6 +321,36 @@ def build(settings: Settings) -> App:
         opened.push_async_callback(notices.close)
     keep = arm.keep_named_value if settings.named_values else None
     return App(settings, world, insights, notices, keep, opened)
+
+
+def _parts_of_services(
+    settings: Settings, arm: "Arm", graph: "ResourceGraph", certificates: "KeyVault"
+) -> Mapping[GatewayKind, Gateways]:
+    """The kinds that are parts of an API Management service, those of them that are turned on."""
+    wanted = settings.kinds & {
+        GatewayKind.SELF_HOSTED,
+        GatewayKind.CERTIFICATE_ENTITY,
+        GatewayKind.NAMED_VALUE,
+    }
+    if not wanted:
+        return {}
+    from rotation.clients.arm_entities import ArmEntities
+    from rotation.gateways import entities
+    from rotation.gateways.self_hosted import SelfHosted
+
+    clients, suffix, vaults = (arm, ArmEntities(arm), graph), settings.cloud.vault_suffix, settings.vaults
+    found: dict[GatewayKind, Gateways] = {
+        kind.name: entities.Entities(*clients, certificates, kind=kind, vault_suffix=suffix, vaults=vaults)
+        for kind in (entities.CERTIFICATES, entities.NAMED_VALUES)
+    }
+    found[GatewayKind.SELF_HOSTED] = SelfHosted(
+        *clients,
+        vault_suffix=suffix,
+        vaults=vaults,
+        addresses=settings.self_hosted,
+        expires_soon=settings.limits.expires_soon,
+    )
+    return {name: kind for name, kind in found.items() if name in wanted}
 
 
 def reach(settings: Settings) -> Reach:

@@ -47,7 +47,12 @@ SLOT_SECONDS = 300
 def settled(row: LedgerRow | None, binding: Binding, expected: CertificateVersion) -> bool:
     """Whether the binding was proven on this version, by enough connections, and in sync ever since."""
     last = row.last.get(binding.key) if row else None
-    return last is not None and last.status is Status.IN_SYNC and last.version == expected.version
+    return last is not None and last.version == expected.version and _done(last.status, binding)
+
+
+def _done(status: Status, binding: Binding) -> bool:
+    """Whether a version has arrived: proven, or configured where there is nowhere to connect to."""
+    return status is Status.IN_SYNC or (status is Status.UNMANAGED and not binding.endpoints)
 
 
 def sampled(
@@ -123,7 +128,7 @@ def reading_rank(
         last = row.last.get(binding.key) if row else None
         if last is None or last.status is Status.UNKNOWN:
             ranks.add(1)
-        elif not settled(row, binding, wanted):
+        elif not settled(row, binding, wanted) or (gateway.kind.not_served and not binding.has(wanted)):
             ranks.add(0)
     return min(ranks, default=None) if gateway.listed else None
 
@@ -140,6 +145,8 @@ def note(row: LedgerRow, verdicts: Sequence[Verdict], run: Pass) -> LedgerRow:
             events.append(telemetry.verdict_changed(run, verdict, before))
     of_certificate: dict[CertificateId, list[Verdict]] = {}
     for verdict in verdicts:
+        if verdict.evidence.gateway.kind.not_served:
+            continue  # what nobody can connect to is never proven
         if (reference := verdict.evidence.binding.reference) and not reference.version:
             of_certificate.setdefault(reference.certificate, []).append(verdict)
     rotations = _go_on(row, of_certificate, run)
@@ -245,7 +252,8 @@ def _same(verdict: Verdict, before: LastVerdict) -> bool:
 def _last(verdict: Verdict, before: LastVerdict | None, now: datetime) -> LastVerdict:
     """The version is that of the last time when something was seen of it."""
     version = before.version if before else ""
-    if verdict.status in _SEEN and isinstance(verdict.evidence.expected, CertificateVersion):
+    seen = verdict.status in _SEEN or _done(verdict.status, verdict.evidence.binding)
+    if seen and isinstance(verdict.evidence.expected, CertificateVersion):
         version = verdict.evidence.expected.version
     if before and _same(verdict, before):
         return before if version == before.version else replace(before, version=version)
@@ -308,7 +316,7 @@ def _rotation(
 
 
 def _all_wanted_served(row: LedgerRow, verdicts: Iterable[Verdict]) -> bool:
-    """Every hostname that follows a wanted certificate, and at least one, is in sync in this pass."""
+    """Every hostname that follows a wanted certificate, and at least one, has it in this pass."""
     wanted = [
         verdict
         for verdict in verdicts
@@ -322,7 +330,7 @@ def _all_wanted_served(row: LedgerRow, verdicts: Iterable[Verdict]) -> bool:
 def _served_as_wanted(row: LedgerRow, verdict: Verdict) -> bool:
     expected = verdict.evidence.expected
     return (
-        verdict.status is Status.IN_SYNC
+        _done(verdict.status, verdict.evidence.binding)
         and isinstance(expected, CertificateVersion)
         and row.asked_for(expected)
     )

@@ -18,8 +18,9 @@ def select(gateways: Iterable[Gateway], scope: Scope) -> tuple[Gateway, ...]:
 
 
 def comes_before(gateway: Gateway, later: Gateway) -> bool:
-    """Whether the one has to be proven before the other is synced."""
-    return gateway.ring < later.ring and not gateway.certificates.isdisjoint(later.certificates)
+    """Whether the one has to be proven before the other is synced; what is not served proves nothing."""
+    earlier = gateway.ring < later.ring and not gateway.kind.not_served
+    return earlier and not gateway.certificates.isdisjoint(later.certificates)
 
 
 def _selects(scope: Scope, gateway: Gateway) -> bool:

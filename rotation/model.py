@@ -70,6 +70,8 @@ class GatewayKind(StrEnum):
     API_MANAGEMENT = "ApiManagement"
     SELF_HOSTED = "SelfHostedGateway"
     APPLICATION_GATEWAY = "ApplicationGateway"
+    CERTIFICATE_ENTITY = "CertificateEntity"
+    NAMED_VALUE = "NamedValue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,9 @@ class Kind:
     A gateway that looks into the vault by itself has done so `looks_within` at the latest; `not_looking` says
     what a person can do where it still serves the old version then. `api_version` is the one to read it with,
     empty for API Management, whose version is a setting.
+
+    Where nothing can be connected to, because a certificate is used and not served, `not_served` says what
+    for; then ARM's word is all there is. `takes_anything`: whatever the secret holds, not PKCS #12 alone.
     """
 
     name: GatewayKind
@@ -123,6 +128,8 @@ class Kind:
     looks_within: timedelta | None = None
     not_looking: str = ""
     api_version: str = ""
+    not_served: str = ""
+    takes_anything: bool = False
 
 
 class Status(StrEnum):
@@ -165,6 +172,7 @@ class Reason(StrEnum):
     PROBE_FAILED = "ProbeFailed"
     NOT_OBSERVABLE = "NotObservable"
     NOT_FROM_KEY_VAULT = "NotFromKeyVault"
+    CONFIGURED_ONLY = "ConfiguredOnly"
     OUT_OF_SCOPE = "OutOfScope"
     INTERNAL_ERROR = "InternalError"
 
@@ -430,6 +438,16 @@ class Binding:
     def key(self) -> str:
         """What tells it from the gateway's other bindings."""
         return f"{self.hostname_type}/{self.hostname}".lower()
+
+    def has(self, version: CertificateVersion) -> bool:
+        """Whether ARM has this version: by its thumbprint, or else by when Key Vault was last read.
+
+        Key Vault tells whole seconds, so a read within the same one may have been too early.
+        """
+        if self.configured:
+            return self.configured == version.thumbprint
+        since = self.configured_since
+        return since is not None and since >= version.available_since + timedelta(seconds=1)
 
     @property
     def identity(self) -> str:

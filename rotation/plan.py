@@ -321,4 +321,5 @@ def _worth_forcing(verdict: Verdict) -> bool:
         Status.IN_SYNC,
         Status.SYNCING,
         Status.UNKNOWN,
+        Status.UNMANAGED,
     }

@@ -323,7 +323,7 @@ async def _discover(kinds: Mapping[GatewayKind, Gateways], shard: Shard | None, 
         tuple(gateway for inventory in seen for gateway in inventory.gateways),
         tuple(dict.fromkeys(problem for inventory in seen for problem in inventory.problems)),
         max((inventory.as_of for inventory in seen if inventory.as_of), default=None),
-        tuple(warning for inventory in seen for warning in inventory.warnings),
+        tuple(dict.fromkeys(warning for inventory in seen for warning in inventory.warnings)),
         fronts=tuple(front for inventory in seen for front in inventory.fronts),
     )
 

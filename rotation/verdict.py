@@ -12,6 +12,7 @@ from math import ceil, log
 from rotation.model import (
     ANY_NAME,
     BackendHealth,
+    Binding,
     CertificateUnreadable,
     CertificateVersion,
     Evidence,
@@ -80,6 +81,8 @@ class _Case:
     @property
     def configured_differs(self) -> bool:
         """Whether ARM has another thumbprint: not what Resource Graph remembers of a while ago."""
+        if self.kind.not_served:
+            return not self.evidence.gateway.listed and not self.evidence.binding.has(self.expected)
         configured = None if self.evidence.gateway.listed else self.evidence.binding.configured
         return configured is not None and configured != self.expected.thumbprint
 
@@ -237,6 +240,8 @@ def version_not_yet_valid(case: _Case) -> Finding | None:
 
 def version_unusable(case: _Case) -> Finding | None:
     """Gateways take PKCS #12 only, and no client of today takes an RSA key below 2048 bits."""
+    if case.kind.takes_anything:
+        return None
     key, content_type = case.expected.key, case.expected.content_type
     kind, _, size = key.partition(" ")
     if content_type not in {None, PKCS12}:
@@ -255,13 +260,32 @@ def version_unusable(case: _Case) -> Finding | None:
 def name_not_covered(case: _Case) -> Finding | None:
     """A certificate for other names would break every client of the hostname."""
     hostname = case.evidence.binding.hostname
-    if hostname == ANY_NAME or covers(case.expected.names, hostname):
+    if hostname == ANY_NAME or case.kind.not_served or covers(case.expected.names, hostname):
         return None
     return Finding(
         Status.BLOCKED,
         Reason.NAME_NOT_COVERED,
         f"the newest version {case.expected.version} of {case.expected.certificate} covers only"
         f" {', '.join(case.expected.names[:5]) or 'no name'}. Issue it again with this hostname.",
+    )
+
+
+def configured_only(case: _Case) -> Finding | None:
+    """Used, not served: ARM's word that it has the version is all there is, and that is no proof."""
+    gateway, expected = case.evidence.gateway, case.expected
+    if not case.kind.not_served or not case.evidence.binding.has(expected):
+        return None
+    seen = f"{_seen(case)}, so it has version {expected.version}. {case.kind.not_served}"
+    if gateway.vault_error:
+        seen += f" Its last read of Key Vault failed ({gateway.vault_error})."
+    left = expected.not_after - case.now
+    if left > case.limits.expires_soon:
+        return Finding(Status.UNMANAGED, Reason.CONFIGURED_ONLY, seen)
+    return Finding(
+        Status.UNMANAGED,
+        Reason.EXPIRES_SOON,
+        f"{seen} That is the newest version, and it ends in {left.days} days. Check the auto-renewal of"
+        f" {expected.certificate}.",
     )
 
 
@@ -455,6 +479,7 @@ def stale(case: _Case) -> Finding | None:
     else:
         reason, tail = Reason.SERVES_OLD_VERSION, " A sync is needed."
     configured, advisory = case.evidence.binding.configured, case.evidence.gateway.advisory
+    configured = None if case.kind.not_served else configured
     if doubtful := next((f for f in _fronts(case) if _may_refuse(f, case)), None):
         tail += (
             f" Mind what is in front: the issuer changes to {case.expected.issuer}, and {_trusts(doubtful)}."
@@ -465,7 +490,8 @@ def stale(case: _Case) -> Finding | None:
     return Finding(
         Status.STALE,
         reason,
-        f"should serve {shorten(case.expected.thumbprint)} (version {case.expected.version}) but"
+        f"should {'have' if case.kind.not_served else 'serve'} {shorten(case.expected.thumbprint)}"
+        f" (version {case.expected.version}) but"
         f" {_seen(case)}{arm}.{tail}",
     )
 
@@ -550,6 +576,7 @@ RULES: tuple[Rule, ...] = (
     version_not_yet_valid,
     version_unusable,
     name_not_covered,
+    configured_only,
     served,
     gateway_not_polling,
     partly_served,
@@ -643,7 +670,9 @@ def _day(moment: datetime | None) -> str:
 
 
 def _seen(case: _Case) -> str:
-    """What was served, in words."""
+    """What was served, in words; or ARM's, where nothing is."""
+    if case.kind.not_served:
+        return _said(case.evidence.binding)
     found = (
         ("the new version", case.new),
         ("an old version", case.old),
@@ -653,6 +682,15 @@ def _seen(case: _Case) -> str:
     parts = [f"{word} on {tally(leaves, case.evidence)}" for word, leaves in found if leaves]
     seen = "it serves " + ", ".join(parts) if parts else "nothing of it could be observed"
     return f"{seen}; failed connections: {len(case.failed)} ({case.failed[0].fault})" if case.failed else seen
+
+
+def _said(binding: Binding) -> str:
+    """What ARM says of something that is used and not served."""
+    if binding.configured:
+        return f"ARM says that it has {shorten(binding.configured)}"
+    if binding.configured_since:
+        return f"ARM says that it last read Key Vault {binding.configured_since:%Y-%m-%d %H:%M:%S} UTC"
+    return "ARM does not say when it last read Key Vault"
 
 
 def _classify(evidence: Evidence, now: datetime, limits: Limits) -> _Case:

@@ -1,7 +1,9 @@
-"""What ARM says of certificate entities and self-hosted gateways, and refreshSecret.
+"""What ARM says of certificate entities, named values and self-hosted gateways, and refreshSecret.
 
-Shapes follow the official specification: CertificateContract, GatewayContract, GatewayHostnameConfiguration-
-Contract and GatewayCertificateAuthorityContract. A page has `value` and `count`; gateways exist in two tiers.
+Shapes follow the official specification: CertificateContract, NamedValueContract, WorkspaceContract,
+GatewayContract, GatewayHostnameConfigurationContract and GatewayCertificateAuthorityContract. A page has
+`value` and `count`; gateways exist in two tiers, workspaces in four. An entity is refreshed when ARM answers,
+a named value by an operation.
 """
 
 import re
@@ -12,7 +14,9 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from sandbox.arm_bodies import ArmError
-from sandbox.self_hosted import TIERS, Entity, SelfHostedGateway
+from sandbox.arm_named_values import body as named_value_body
+from sandbox.arm_named_values import shown
+from sandbox.self_hosted import TIERS, Entity, SelfHostedGateway, VaultValue
 from sandbox.world import Service, World
 
 Route = tuple[str, str, Callable[[web.Request, re.Match[str]], web.Response]]
@@ -21,9 +25,12 @@ _SERVICE = (
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
     r"/providers/Microsoft\.ApiManagement/service/(?P<name>[^/]+)"
 )
-_CERTIFICATE = rf"{_SERVICE}/certificates/(?P<entity>[^/]+)"
+_PARENT = rf"{_SERVICE}(?:/workspaces/(?P<workspace>[^/]+))?"
+_ENTITY = rf"{_PARENT}/(?P<collection>certificates|namedValues)/(?P<entity>[^/]+)"
 _GATEWAY = rf"{_SERVICE}/gateways/(?P<gateway>[^/]+)"
 _TYPE = "Microsoft.ApiManagement/service"
+
+WORKSPACE_TIERS = frozenset({"BasicV2", "StandardV2", "Premium", "PremiumV2"})
 
 T = TypeVar("T", Entity, SelfHostedGateway)
 
@@ -40,32 +47,69 @@ class ArmEntities:
         self._world = world
         self._service = service
         self.routes: list[Route] = [
-            ("GET", rf"{_SERVICE}/certificates", self._certificates),
-            ("GET", _CERTIFICATE, self._certificate),
-            ("POST", rf"{_CERTIFICATE}/refreshSecret", self._refresh_secret),
+            ("GET", rf"{_SERVICE}/workspaces", self._workspaces),
+            ("GET", rf"{_PARENT}/(?P<collection>certificates|namedValues)", self._entities),
+            ("GET", _ENTITY, self._get),
+            ("POST", rf"{_ENTITY}/refreshSecret", self._refresh_secret),
+            ("GET", rf"{_ENTITY}/operationresults/(?P<operation>[^/]+)", self._operation_result),
             ("GET", rf"{_SERVICE}/gateways", self._gateways),
             ("GET", rf"{_GATEWAY}/hostnameConfigurations", self._hostnames),
             ("GET", rf"{_GATEWAY}/certificateAuthorities", self._authorities),
         ]
 
-    def _certificates(self, request: web.Request, path: re.Match[str]) -> web.Response:
-        now = self._world.clock.now()
-        entities = self._service(path).entities
-        if request.query.get("isKeyVaultRefreshFailed", "").casefold() == "true":
-            entities = [each for each in entities if (read := each.last_read(now)) and read.error]
-        return self._page(request, [entity_body(entity, now) for entity in entities])
+    def _workspaces(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        service = self._service(path)
+        if service.sku not in WORKSPACE_TIERS:
+            message = f"Method not allowed in {service.sku} pricing tier."
+            raise ArmError(400, "MethodNotAllowedInPricingTier", message)
+        bodies = [
+            {
+                "id": f"{service.id}/workspaces/{name}",
+                "type": f"{_TYPE}/workspaces",
+                "name": name,
+                "properties": {"displayName": name},
+            }
+            for name in service.workspaces
+        ]
+        return self._page(request, bodies)
 
-    def _certificate(self, _: web.Request, path: re.Match[str]) -> web.Response:
+    def _entities(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        now, service = self._world.clock.now(), self._service(path)
+        entities = self._in(path)
+        if failed := request.query.get("isKeyVaultRefreshFailed", "").casefold() == "true":
+            entities = [each for each in entities if (read := each.last_read(now)) and read.error]
+        plain = []
+        if path["collection"].casefold() == "namedvalues" and not path["workspace"] and not failed:
+            plain = [named_value_body(service, name, each) for name, each in service.named_values.items()]
+        return self._page(request, [*plain, *(entity_body(entity, now) for entity in entities)])
+
+    def _get(self, _: web.Request, path: re.Match[str]) -> web.Response:
+        plain = self._service(path).named_values.get(path["entity"])
+        if path["collection"].casefold() == "namedvalues" and not path["workspace"] and plain:
+            return shown(self._service(path), path["entity"], plain)
         return web.json_response(entity_body(self._entity(path), self._world.clock.now()))
 
-    def _refresh_secret(self, _: web.Request, path: re.Match[str]) -> web.Response:
+    def _refresh_secret(self, request: web.Request, path: re.Match[str]) -> web.Response:
         entity = self._entity(path)
-        if entity.certificate is None:
+        if entity.secret_identifier is None:
             raise ArmError(400, "ValidationError", "The certificate is not stored in a key vault.")
         entity.refresh()
+        if entity.takes:
+            number = len(entity.refreshes) - 1
+            location = request.url.with_path(f"{entity.id}/operationresults/{number}")
+            location = location.with_query({"api-version": request.query["api-version"]})
+            return web.Response(status=202, headers={"Location": str(location)})
         return web.json_response(
             entity_body(entity, self._world.clock.now()), headers={"ETag": '"AAAAAAAAB9E="'}
         )
+
+    def _operation_result(self, request: web.Request, path: re.Match[str]) -> web.Response:
+        entity, now = self._entity(path), self._world.clock.now()
+        if now < entity.refreshes[int(path["operation"])]:
+            return web.Response(status=202, headers={"Location": str(request.url)})
+        if (read := entity.last_read(now)) and read.error:
+            raise ArmError(400, "ValidationError", read.error)
+        return web.json_response(entity_body(entity, now))
 
     def _gateways(self, request: web.Request, path: re.Match[str]) -> web.Response:
         service = self._service(path)
@@ -116,7 +160,17 @@ class ArmEntities:
         return web.json_response(page)
 
     def _entity(self, path: re.Match[str]) -> Entity:
-        return _named(self._service(path).entities, path["entity"], "Certificate")
+        what = "Certificate" if path["collection"].casefold() == "certificates" else "NamedValue"
+        return _named(self._in(path), path["entity"], what)
+
+    def _in(self, path: re.Match[str]) -> list[Entity]:
+        """The entities of a service itself, or of a workspace."""
+        service, workspace = self._service(path), (path["workspace"] or "").casefold()
+        if workspace and workspace not in map(str.casefold, service.workspaces):
+            raise ArmError(404, "ResourceNotFound", "Workspace not found.")
+        certificates = path["collection"].casefold() == "certificates"
+        entities: list[Entity] = service.entities if certificates else [*service.vault_values]
+        return [each for each in entities if (each.workspace or "").casefold() == workspace]
 
     def _gateway(self, path: re.Match[str]) -> SelfHostedGateway:
         return _named(self._service(path).self_hosted, path["gateway"], "Gateway")
@@ -130,20 +184,25 @@ def _named(among: list[T], name: str, what: str) -> T:
 
 
 def entity_body(entity: Entity, now: datetime) -> dict[str, Any]:
-    """A certificate entity as ARM shows it."""
-    held = entity.held_at(now)
-    properties: dict[str, Any] = {
-        "subject": held.subject,
-        "thumbprint": held.thumbprint,
-        "expirationDate": f"{held.not_after:%Y-%m-%dT%H:%M:%SZ}",
-    }
+    """A certificate entity as ARM shows it, or a named value without its value."""
+    properties: dict[str, Any]
+    if isinstance(entity, VaultValue):
+        properties = {"displayName": entity.name, "secret": True}
+    else:
+        held = entity.held_at(now)
+        properties = {
+            "subject": held.subject,
+            "thumbprint": held.thumbprint,
+            "expirationDate": f"{held.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        }
     if read := entity.last_read(now):
         status = {"code": "Failed" if read.error else "Success", "timeStampUtc": _stamp(read.at)}
         properties["keyVault"] = {
             "secretIdentifier": entity.secret_identifier,
             "lastStatus": status | ({"message": read.error} if read.error else {}),
         }
-    return {"id": entity.id, "type": f"{_TYPE}/certificates", "name": entity.name, "properties": properties}
+    kind = f"{_TYPE}{'/workspaces' if entity.workspace else ''}/{entity.collection}"
+    return {"id": entity.id, "type": kind, "name": entity.name, "properties": properties}
 
 
 def _gateway_body(gateway: SelfHostedGateway) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Named values of API Management: NamedValue_Get and NamedValue_Update (2025-09-01-preview).
+"""Plain named values of API Management: NamedValue_Get and NamedValue_Update (2025-09-01-preview).
 
 A secret one is shown without its value. An update needs If-Match, and is answered with what the service
-answers a sync with.
+answers a sync with. Those from Key Vault are in `sandbox.arm_entities`.
 """
 
 import json
@@ -20,7 +20,7 @@ async def answer(request: web.Request, path: re.Match[str], service: Service) ->
     if found is None:
         raise ArmError(404, "ResourceNotFound", "NamedValue not found.")
     if request.method == "GET":
-        return _shown(service, path["named_value"], found)
+        return shown(service, path["named_value"], found)
     sent = request.headers.get("If-Match")
     if sent is None:
         raise ArmError(400, "ValidationError", "The If-Match header is required.")
@@ -32,21 +32,26 @@ async def answer(request: web.Request, path: re.Match[str], service: Service) ->
         raise ArmError(400, "ValidationError", "One or more fields contain incorrect values.") from None
     found.revision += 1
     if service.accepts_with == 200:
-        return _shown(service, path["named_value"], found)
+        return shown(service, path["named_value"], found)
     return web.Response(status=202, headers={"Location": str(request.url), "Retry-After": "10"})
 
 
-def _shown(service: Service, name: str, found: NamedValue) -> web.Response:
+def shown(service: Service, name: str, found: NamedValue) -> web.Response:
+    """One as ARM shows it, with its ETag."""
+    return web.json_response(body(service, name, found), headers={"ETag": _etag(found)})
+
+
+def body(service: Service, name: str, found: NamedValue) -> dict[str, Any]:
+    """One as ARM shows it."""
     properties: dict[str, Any] = {"displayName": name, "secret": found.secret}
     if not found.secret:
         properties["value"] = found.value
-    body = {
+    return {
         "id": f"{service.id}/namedValues/{name}",
         "type": "Microsoft.ApiManagement/service/namedValues",
         "name": name,
         "properties": properties,
     }
-    return web.json_response(body, headers={"ETag": _etag(found)})
 
 
 def _etag(found: NamedValue) -> str:

@@ -1,6 +1,7 @@
-"""Certificate entities of an API Management service, and self-hosted gateways that serve them. No sockets.
+"""Certificate entities and named values of an API Management service, and self-hosted gateways. No sockets.
 
-An entity holds what it last read of Key Vault: when it was told to, or by itself within four hours. A gateway
+An entity holds what it last read of Key Vault: when it was told to, or by itself within four hours. A named
+value is one that takes a while to read, and does not show what it holds. A gateway
 holds what it last fetched of its service's configuration, every ten seconds while it can reach it; cut off,
 it goes on with what it has. Both are computed when somebody asks, as everything in the world is.
 """
@@ -37,7 +38,11 @@ class Entity:
         certificate: the Key Vault certificate that it follows.
         pinned: whether it refers to the version that is the newest now.
         uploaded: what it holds where it follows none.
+        workspace: the workspace of the service in which it is, if it is in one.
     """
+
+    collection = "certificates"
+    takes = timedelta(0)
 
     def __init__(
         self,
@@ -47,9 +52,11 @@ class Entity:
         *,
         pinned: bool = False,
         uploaded: Leaf | None = None,
+        workspace: str | None = None,
     ) -> None:
         self.service = service
         self.name = name
+        self.workspace = workspace
         self.certificate = certificate
         self.pinned = certificate.newest if certificate and pinned else None
         self.uploaded = uploaded
@@ -60,7 +67,8 @@ class Entity:
     @property
     def id(self) -> str:
         """The ARM resource id."""
-        return f"{self.service.id}/certificates/{self.name}"
+        parent = f"{self.service.id}/workspaces/{self.workspace}" if self.workspace else self.service.id
+        return f"{parent}/{self.collection}/{self.name}"
 
     @property
     def secret_identifier(self) -> str | None:
@@ -69,8 +77,8 @@ class Entity:
         return source.secret_id if source else None
 
     def refresh(self) -> None:
-        """Read Key Vault now."""
-        self.refreshes.append(self.service.world.clock.now())
+        """Read Key Vault now, or when that is due."""
+        self.refreshes.append(self.service.world.clock.now() + self.takes)
 
     def last_read(self, moment: datetime) -> VaultRead | None:
         """The last attempt by a moment."""
@@ -98,6 +106,48 @@ class Entity:
         assert self.certificate
         allowed = self.service.can_read_vault(at) and self.certificate.readable_at(at)
         return VaultRead(at, None if allowed else self.service.vault_refusal(self.certificate))
+
+
+class VaultValue(Entity):
+    """A named value from Key Vault.
+
+    Args:
+        service: whose it is; its identity reads the vault.
+        name: the last part of its id.
+        certificate: the Key Vault certificate whose secret it holds, or
+        secret: the URL of a secret that is no certificate's.
+        pinned: whether it refers to the version that is the newest now.
+        workspace: the workspace of the service in which it is, if it is in one.
+    """
+
+    collection = "namedValues"
+    takes = timedelta(seconds=20)
+
+    def __init__(
+        self,
+        service: "Service",
+        name: str,
+        certificate: "Certificate | None" = None,
+        *,
+        secret: str | None = None,
+        pinned: bool = False,
+        workspace: str | None = None,
+    ) -> None:
+        super().__init__(service, name, certificate, pinned=pinned, workspace=workspace)
+        self.secret = secret
+
+    @property
+    def secret_identifier(self) -> str | None:
+        """What ARM shows of Key Vault."""
+        return self.secret or super().secret_identifier
+
+    def last_read(self, moment: datetime) -> VaultRead | None:
+        """The last attempt by a moment, also of a secret that is no certificate's."""
+        if self.certificate:
+            return super().last_read(moment)
+        at = max(self._reads(moment))
+        refusal = f"Failed to access KeyVault Secret {self.secret}."
+        return VaultRead(at, None if self.service.can_read_vault(at) else refusal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from sandbox.certificates import CertificateAuthority, Leaf, self_signed
-from sandbox.self_hosted import Entity, HostnameConfiguration, SelfHostedGateway
+from sandbox.self_hosted import Entity, HostnameConfiguration, SelfHostedGateway, VaultValue
 
 if TYPE_CHECKING:
     from sandbox.application_gateway import ApplicationGateway, FrontDoor
@@ -481,6 +481,8 @@ class Service:
         self._can_read_vault = Timeline(world.clock, value=True)
         self._first = {hostname: self._begin_with(hostname) for hostname in self.hostnames}
         self.entities: list[Entity] = []
+        self.vault_values: list[VaultValue] = []
+        self.workspaces: list[str] = []
         self.self_hosted: list[SelfHostedGateway] = []
 
     @property
@@ -589,11 +591,26 @@ class Service:
         *,
         pinned: bool = False,
         uploaded: Leaf | None = None,
+        workspace: str | None = None,
     ) -> Entity:
-        """Give the service a certificate entity."""
-        entity = Entity(self, name, certificate, pinned=pinned, uploaded=uploaded)
+        """Give the service, or a workspace of it, a certificate entity."""
+        entity = Entity(self, name, certificate, pinned=pinned, uploaded=uploaded, workspace=workspace)
         self.entities.append(entity)
         return entity
+
+    def add_vault_value(
+        self,
+        name: str,
+        certificate: Certificate | None = None,
+        *,
+        secret: str | None = None,
+        pinned: bool = False,
+        workspace: str | None = None,
+    ) -> VaultValue:
+        """Give the service, or a workspace of it, a named value from Key Vault."""
+        value = VaultValue(self, name, certificate, secret=secret, pinned=pinned, workspace=workspace)
+        self.vault_values.append(value)
+        return value
 
     def add_self_hosted(
         self,

@@ -196,8 +196,8 @@ def emergency(
     for verdict in using:
         if verdict.status is Status.BLOCKED:
             screen.note(f"No sync mends {verdict.message}")
-    if using and all(verdict.status is Status.IN_SYNC for verdict in using):
-        screen.line(f"All {len(using)} hostname(s) serve the newest version already; nothing is to be done.")
+    if using and all(verdict.status in {Status.IN_SYNC, Status.UNMANAGED} for verdict in using):
+        screen.line(f"All {len(using)} hostname(s) have the newest version already; nothing is to be done.")
         screen.end(Exit.DONE, _result(before, ()))
     screen.note(
         "Goes past rings, the schedule of attempts and the Developer tier's window. Still held back: busy"

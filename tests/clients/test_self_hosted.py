@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,8 @@ from rotation.clients.arm import Arm
 from rotation.clients.arm_entities import ArmEntities, Bodies
 from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.resource_graph import ResourceGraph
-from rotation.gateways.self_hosted import KIND, MOST_LOOKED_AT, SelfHosted
+from rotation.gateways.self_hosted import KIND, SelfHosted
+from rotation.gateways.service_parts import MOST_LOOKED_AT
 from rotation.model import Address, Endpoint, Gateway, Inventory, SyncAnswer, SyncOutcome
 from sandbox.azure import Azure
 from sandbox.self_hosted import Entity
@@ -301,7 +303,7 @@ def test_a_fleet_is_looked_at_in_parts_and_says_so(world: World, azure: Azure) -
         ),
         (
             Fault(Server.ARM, "/certificates$", status=200, body={"value": [{"id": "/x", "name": "x"}]}),
-            "'/x' is no certificate entity of that service",
+            "'/x' is none of its certificates",
         ),
         (
             Fault(Server.ARM, "/hostnameConfigurations$", status=200, body={"value": [{"properties": None}]}),
@@ -367,7 +369,7 @@ def test_an_entity_that_nobody_serves_and_key_vault_refuses_is_told(
     [warning] = discover(azure).warnings
 
     assert warning.startswith(
-        "apim-prod: the certificate entity towards-a-backend, which no self-hosted gateway"
+        "apim-prod: the certificate entity towards-a-backend could not be read from Key Vault"
     )
     assert "Failed: Failed to access KeyVault Secret" in warning
 
@@ -519,7 +521,7 @@ def test_the_sandbox_answers_in_the_shape_of_the_contract(
 
     async def bodies(kind: SelfHosted) -> Bodies | str:
         of = kind._entities
-        lists = (of.certificates, of.hostnames, of.authorities)
+        lists = (partial(of.listed, collection="certificates"), of.hostnames, of.authorities)
         at = f"{service_id}/{path.rpartition('/')[0]}".rstrip("/")
         return await lists[[*CONTRACT_OF].index(path)](at)
 

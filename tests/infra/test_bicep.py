@@ -11,7 +11,7 @@ import pytest
 
 from rotation import settings
 from rotation.api import Role
-from rotation.gateways import application_gateway, self_hosted
+from rotation.gateways import application_gateway, entities, self_hosted
 from rotation.model import GatewayKind
 from sandbox.stage import Stage
 from sandbox.world import Hostname, World
@@ -395,6 +395,10 @@ def test_every_kind_of_gateway_gets_the_rights_that_it_needs() -> None:
     given = {kind: re.findall(r"'([^']+)'", actions) for kind, actions in lists.items()}
     needed = {
         "selfhostedgateway": [self_hosted.KIND.action],
+        **{
+            kind.name.lower(): [kind.action, entities.in_workspaces(kind).action]
+            for kind in (entities.CERTIFICATES, entities.NAMED_VALUES)
+        },
         "applicationgateway": [application_gateway.KIND.action, application_gateway.HEALTH_ACTION],
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rotation.cli.screen import Screen
-from rotation.gateways import application_gateway, self_hosted
+from rotation.gateways import application_gateway, entities, self_hosted
 from rotation.settings import CLOUDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +85,11 @@ def test_the_permissions_of_the_table_are_those_of_the_template() -> None:
         self_hosted.KIND.action,
         application_gateway.KIND.action,
         application_gateway.HEALTH_ACTION,
+        *(
+            action
+            for kind in (entities.CERTIFICATES, entities.NAMED_VALUES)
+            for action in (kind.action, entities.in_workspaces(kind).action)
+        ),
     }
     (data,) = re.findall(r"dataActions: \[\s*'([^']+)'\s*\]", bicep("vault-rights.bicep"))
 

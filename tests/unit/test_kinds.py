@@ -6,14 +6,17 @@ from datetime import timedelta
 import pytest
 
 from rotation.cli.inventory import pinned
-from rotation.gateways import api_management, application_gateway, self_hosted
+from rotation.gateways import api_management, application_gateway, entities, self_hosted
+from rotation.history import note, reading_rank
+from rotation.inventory import comes_before
 from rotation.model import Binding, Choice, Evidence, Gateway, Kind, LastVerdict, LedgerRow, Reason, Status
 from rotation.plan import decide
 from rotation.verdict import Limits, judge
 from tests.unit import build
 from tests.unit.build import NEW, NOW, OLD, evidence, failed, minutes, served
 
-KINDS = (api_management.KIND, self_hosted.KIND, application_gateway.KIND)
+SERVING = (api_management.KIND, self_hosted.KIND, application_gateway.KIND)
+KINDS = (*SERVING, entities.CERTIFICATES, entities.NAMED_VALUES)
 
 
 def hosted(binding: Binding, vault_error: str | None = None) -> Gateway:
@@ -160,7 +163,7 @@ def test_an_entity_that_could_not_read_the_vault_is_believed() -> None:
 def test_only_a_kind_that_goes_down_waits_for_a_window() -> None:
     """Proves that the Developer tier's window is for its service, not for a certificate entity."""
     choices = []
-    for kind in KINDS:
+    for kind in SERVING:
         gateway = build.gateway(build.binding(configured=OLD), tier="Developer", kind=kind)
         verdict = judge(evidence(served(OLD), at=gateway), NOW, Limits())
         choices.append(decide(gateway, [verdict], build.row(attempts=0), build.run()).choice)
@@ -171,7 +174,7 @@ def test_only_a_kind_that_goes_down_waits_for_a_window() -> None:
 def test_a_sync_is_in_flight_as_long_as_its_kind_may_take() -> None:
     """Proves that the claim says so, and that the row alone tells it later."""
     until = []
-    for kind in KINDS:
+    for kind in SERVING:
         gateway = build.gateway(build.binding(configured=OLD), kind=kind)
         verdict = judge(evidence(served(OLD), at=gateway), NOW, Limits())
         claim = decide(gateway, [verdict], build.row(attempts=0), build.run()).claim
@@ -199,9 +202,108 @@ def test_a_pinned_certificate_entity_is_mended_where_it_is_pinned() -> None:
     ) == pin.az
 
 
+def used(
+    kind: Kind = entities.NAMED_VALUES,
+    configured: str | None = None,
+    read: timedelta | None = None,
+    vault_error: str | None = None,
+) -> Gateway:
+    """Something that is used and not served: its thumbprint, or how long after the version it was read."""
+    available = build.version().available_since
+    since = None if read is None else available + read
+    binding = replace(build.binding(configured=configured, endpoints=()), configured_since=since)
+    return replace(build.gateway(binding, kind=kind), vault_error=vault_error)
+
+
+USED: dict[str, tuple[Gateway, tuple[Status, Reason]]] = {
+    "an entity with the new thumbprint": (
+        used(entities.CERTIFICATES, NEW),
+        (Status.UNMANAGED, Reason.CONFIGURED_ONLY),
+    ),
+    "its thumbprint counts before the time of a read": (
+        used(entities.CERTIFICATES, OLD, minutes(5)),
+        (Status.STALE, Reason.SERVES_OLD_VERSION),
+    ),
+    "and before a failed read": (
+        used(entities.CERTIFICATES, NEW, vault_error="Failed: no"),
+        (Status.UNMANAGED, Reason.CONFIGURED_ONLY),
+    ),
+    "a named value that was read after the renewal": (
+        used(read=timedelta(seconds=1)),
+        (Status.UNMANAGED, Reason.CONFIGURED_ONLY),
+    ),
+    "one that was read within the same second, or before": (
+        used(read=timedelta(milliseconds=999)),
+        (Status.STALE, Reason.SERVES_OLD_VERSION),
+    ),
+    "one of which ARM does not say when": (used(), (Status.STALE, Reason.SERVES_OLD_VERSION)),
+    "one that could not be read": (
+        used(vault_error="Failed: no"),
+        (Status.STALE, Reason.GATEWAY_CANNOT_READ_VAULT),
+    ),
+    "one that is known from a list only, which is no reason to act": (
+        replace(used(read=-minutes(5)), listed=True),
+        (Status.UNKNOWN, Reason.NOT_OBSERVABLE),
+    ),
+}
+
+
+@pytest.mark.parametrize(("gateway", "expected"), USED.values(), ids=USED)
+def test_of_what_is_used_and_not_served_arms_word_is_all_there_is(
+    gateway: Gateway, expected: tuple[Status, Reason]
+) -> None:
+    """Proves that it is judged by that, and is never in sync."""
+    verdict = judge(evidence(at=gateway), NOW, Limits())
+
+    assert expected == (verdict.status, verdict.reason)
+
+
+def test_a_named_value_may_hold_what_no_gateway_takes() -> None:
+    """Proves that what a policy reads need be no PKCS #12, and what an entity presents has to be."""
+    pem = replace(build.version(), content_type="application/x-pem-file")
+    reasons = [
+        judge(evidence(expected=pem, at=used(kind, NEW)), NOW, Limits()).reason
+        for kind in (entities.CERTIFICATES, entities.NAMED_VALUES)
+    ]
+
+    assert [Reason.VERSION_UNUSABLE, Reason.CONFIGURED_ONLY] == reasons
+
+
+def test_what_is_not_served_says_so() -> None:
+    """Proves the sentence, with what went wrong after the version was read."""
+    actual = judge(evidence(at=used(entities.CERTIFICATES, NEW, vault_error="Failed: no")), NOW, Limits())
+
+    assert (
+        f"apim-contoso api.contoso.com: ARM says that it has {NEW[:10]}…, so it has version v2. It is used"
+        " towards backends, where no handshake can show it. Its last read of Key Vault failed (Failed: no)."
+    ) == actual.message
+
+
+def test_what_is_not_served_holds_no_later_ring_back_and_waits_for_earlier_ones() -> None:
+    """Proves that a named value that cannot be refreshed does not keep a hostname from its certificate."""
+    entity, hosting = used(entities.CERTIFICATES, OLD), replace(build.gateway(build.binding()), id="/other")
+
+    assert not comes_before(entity, replace(hosting, ring=1))
+    assert comes_before(hosting, replace(entity, ring=1))
+
+
+def test_what_is_not_served_has_no_rotation_and_is_settled_by_arms_word() -> None:
+    """Proves that nothing is told as proven, that the attempt is over, and that no read follows."""
+    gateway = used(entities.CERTIFICATES, NEW)
+    verdict = judge(evidence(at=gateway), NOW, Limits())
+    noted = note(asked(minutes(1)), [verdict], build.run())
+    expected = {build.CERTIFICATE: build.version()}
+
+    assert ((), NOW) == (noted.rotations, noted.proven_at)
+    assert reading_rank(noted, replace(gateway, listed=True), expected) is None
+    stale = replace(used(entities.CERTIFICATES, OLD), listed=True)
+    assert 0 == reading_rank(noted, stale, expected)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 def test_the_words_of_a_kind_complete_the_messages(kind: Kind) -> None:
     """Proves that none is empty, and that sentences end as sentences."""
     assert all((kind.takes, kind.action, kind.subject, kind.reference, kind.overdue, kind.without_vault))
     assert kind.not_offered.endswith(".")
+    assert not kind.not_served or kind.not_served.endswith(".")
     assert bool(kind.fetches_within) == kind.not_fetching.endswith(".") == bool(kind.not_fetching)

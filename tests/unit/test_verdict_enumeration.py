@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from rotation import verdict
-from rotation.gateways import application_gateway, self_hosted
+from rotation.gateways import application_gateway, entities, self_hosted
 from rotation.model import (
     BackendHealth,
     CertificateUnreadable,
@@ -88,7 +88,8 @@ class Case:
     """One combination, in words. `certificate` is what Key Vault says of the newest version.
 
     `fetches`: the gateway is of a kind that fetches by itself what ARM has configured. `around` is what else
-    is known of it: what stands in front, its own account of the vault, or that it looks into it by itself.
+    is known of it: what stands in front, its own account of the vault, that it looks into it by itself, or
+    that it is used and not served.
     """
 
     kind: str
@@ -105,7 +106,13 @@ class Case:
     @property
     def sound(self) -> bool:
         """Whether there is a version that the gateway can and should serve."""
-        return self.kind == "versionless" and self.certificate in SOUND | RISKY | {MOVED}
+        whatever_names = {"enabled, in date, not covering"} if self.used else set()
+        return self.kind == "versionless" and self.certificate in SOUND | RISKY | {MOVED} | whatever_names
+
+    @property
+    def used(self) -> bool:
+        """Whether nobody can connect to it, so that ARM's word is all there is."""
+        return self.around == USED
 
     @property
     def seen(self) -> Counter[str]:
@@ -125,7 +132,7 @@ class Case:
     @property
     def stale(self) -> bool:
         """Whether something else than expected is positively served or configured."""
-        return bool(self.seen["old"]) or self.configured == "old"
+        return bool(self.seen["old"]) or self.configured == "old" or (self.used and self.configured != "new")
 
     @property
     def patient(self) -> bool:
@@ -152,8 +159,8 @@ class Case:
         if not self.sound:
             unknown = {"forbidden", "throttled", "unreachable", "malformed"}
             return Status.UNKNOWN if self.certificate in unknown else Status.BLOCKED
-        if self.all_new:
-            return Status.IN_SYNC
+        if self.all_new or (self.used and self.configured == "new"):
+            return Status.UNMANAGED if self.used else Status.IN_SYNC
         if self.behind or self.under_way:
             missed = self.behind and self.row != "just asked"
             return Status.BLOCKED if missed else Status.SYNCING
@@ -213,6 +220,8 @@ class Case:
         gateway = SELF_HOSTED if self.fetches else GATEWAYS[self.busy]
         if self.around == "looks by itself":
             gateway = replace(gateway, kind=application_gateway.KIND)
+        if self.used:
+            gateway = replace(gateway, kind=entities.CERTIFICATES)
         error = "SecretDisabled" if self.around == "cannot read the vault" else None
         return replace(gateway, vault_error=error, fronts=FRONTS.get(self.around, ()))
 
@@ -220,6 +229,7 @@ class Case:
 GATEWAYS = {busy: build.gateway(state="Updating" if busy else "Succeeded") for busy in (False, True)}
 SELF_HOSTED = build.gateway(kind=self_hosted.KIND)
 MOVED = "of another issuer"
+USED = "used, not served"
 
 
 def in_front(*roots: str, hostname: str = build.HOSTNAME) -> tuple[Front, ...]:
@@ -332,6 +342,14 @@ def all_cases() -> Iterator[Case]:
     for kind, certificate in product(("none", "out of scope"), LEAVES):
         for words in some(product(both, FEW, configured, ("none", "in flight"), (True,), (True,))):
             yield Case(kind, certificate, *words)
+    yield from used_cases()
+
+
+def used_cases() -> Iterator[Case]:
+    """What nobody can connect to, whose certificate need not cover its name."""
+    known = product((False,), ((),), ("nothing", "new", "old"), ROWS, (False, True), (True,))
+    for certificate, words in some(product(("enabled, in date, not covering", *sorted(SOUND)), known)):
+        yield Case("versionless", certificate, *words, around=USED)
 
 
 Judged = list[tuple[Case, Verdict]]
@@ -399,10 +417,18 @@ def test_unknown_is_never_said_where_all_connections_showed_the_expected_leaf(ju
     assert expected == actual
 
 
-def test_unmanaged_is_said_if_and_only_if_there_is_no_key_vault_id(judged: Judged) -> None:
-    """Proves that nothing but keyVaultId decides whether a hostname is ours."""
+def test_unmanaged_is_said_if_and_only_if_there_is_no_key_vault_id_or_nothing_to_prove(
+    judged: Judged,
+) -> None:
+    """Proves that nothing but keyVaultId decides whether it is ours, and that ARM's word is no proof."""
     expected: list[str] = []
-    actual = breaches(judged, lambda case, v: (v.status is Status.UNMANAGED) == (case.kind == "none"))
+    actual = breaches(
+        judged,
+        lambda case, v: (
+            (v.status is Status.UNMANAGED)
+            == (case.kind == "none" or (case.used and case.configured == "new"))
+        ),
+    )
 
     assert expected == actual
 
@@ -448,7 +474,8 @@ CAUSED: dict[Reason, Callable[[Case], bool]] = {
     Reason.VERSION_DISABLED: lambda c: c.certificate.startswith("disabled"),
     Reason.VERSION_EXPIRED: lambda c: c.certificate.startswith("enabled, expired"),
     Reason.VERSION_NOT_YET_VALID: lambda c: c.certificate.startswith("enabled, not yet valid"),
-    Reason.NAME_NOT_COVERED: lambda c: c.certificate.endswith("not covering"),
+    Reason.CONFIGURED_ONLY: lambda c: c.used and c.configured == "new",
+    Reason.NAME_NOT_COVERED: lambda c: c.certificate.endswith("not covering") and not c.used,
     Reason.SERVED_BY_OTHER: lambda c: bool(c.seen["other"]),
     Reason.VAULT_UNREADABLE: lambda c: not c.sound or bool(c.seen["unclassified"]),
     Reason.PROBE_FAILED: lambda c: bool(c.seen["failed"] or c.seen["missing"]),
@@ -493,7 +520,7 @@ PAIRS = {
         Reason.NOT_OBSERVABLE,
         Reason.OUT_OF_SCOPE,
     },
-    Status.UNMANAGED: {Reason.NOT_FROM_KEY_VAULT, Reason.EXPIRES_SOON},
+    Status.UNMANAGED: {Reason.NOT_FROM_KEY_VAULT, Reason.EXPIRES_SOON, Reason.CONFIGURED_ONLY},
 }
 
 
