@@ -205,6 +205,10 @@ class Rows:
         stored = self._rows[row.gateway_key] = replace(row, etag=str(int(row.etag or 0) + 1))
         return stored
 
+    async def write_each(self, rows: Sequence[LedgerRow]) -> dict[str, LedgerRow]:
+        """Store these rows."""
+        return {row.gateway_key: await self.write(row) for row in rows}
+
     async def known(self, shard: Shard | None = None) -> frozenset[str]:
         """The keys of the rows."""
         return frozenset(key for key in self._rows if shard is None or shard.holds(key))

@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -60,7 +61,9 @@ READS_AT_ONCE = 16
 MOST_FRONTS_ASKED = 16
 """In a pass: backend health is an operation of half a minute."""
 
-WRITES_AT_ONCE = 16
+ROWS_AT_ONCE = 500
+"""Of the ledger, stored by one call; what there is no time for is lost with its call."""
+
 SYNCS_AT_ONCE = 10
 """Enough for ARM's ten a second, where an answer takes a second; a hang may cost as many attempts."""
 
@@ -137,6 +140,12 @@ class Ledger(Protocol):
 
     async def write(self, row: LedgerRow) -> LedgerRow:
         """Store a row whose etag is still the newest, and return it with its next one."""
+
+    async def write_each(self, rows: Sequence[LedgerRow]) -> dict[str, LedgerRow]:
+        """Store these rows, each for itself, and return those whose etag was still the newest, by key.
+
+        Raises LedgerUnavailableError where none could be stored.
+        """
 
     async def known(self, shard: Shard | None = None) -> frozenset[str]:
         """The keys of all rows, or of those in a shard."""
@@ -698,32 +707,21 @@ async def _miss(work: _Work, inventory: Inventory) -> _Missing:
     return _Missing(len(rows), history.shrunk(rows, len(known)))
 
 
-async def _remember(ledger: Ledger, rows: Collection[LedgerRow], time_is: _Time) -> dict[str, LedgerRow]:
+async def _remember(ledger: Ledger, rows: Sequence[LedgerRow], time_is: _Time) -> dict[str, LedgerRow]:
     """Store what is new, as far as there is time; the next pass notices the rest again."""
     return await _write_each(ledger, rows, time_is.at(STORED_BY)) if time_is.left(ANSWERED_BY) else {}
 
 
 async def _write_each(
-    ledger: Ledger, rows: Collection[LedgerRow], until: float | None = None
+    ledger: Ledger, rows: Sequence[LedgerRow], until: float | None = None
 ) -> dict[str, LedgerRow]:
     """Store these rows, each for itself, and return those that were stored in time, by gateway key."""
-    if not rows:
-        return {}
-    turns = asyncio.Semaphore(WRITES_AT_ONCE)
-
-    clock = asyncio.get_running_loop().time
-
-    async def one(row: LedgerRow) -> LedgerRow | None:
-        async with turns:
-            if until is not None and clock() > until:
-                return None
-            try:
-                return await ledger.write(row)
-            except LedgerConflictError:
-                return None  # another worker has seen the same
-            except LedgerUnavailableError as error:
-                _log.warning("%s: what was seen could not be noted: %s", row.gateway_key, error)
-                return None
-
-    stored = await asyncio.gather(*(one(row) for row in rows))
-    return {row.gateway_key: row for row in stored if row}
+    stored: dict[str, LedgerRow] = {}
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                try:
+                    stored |= await ledger.write_each(rows[start : start + ROWS_AT_ONCE])
+                except LedgerUnavailableError as error:
+                    _log.warning("What was seen could not be noted: %s", error)
+    return stored

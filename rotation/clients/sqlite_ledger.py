@@ -56,6 +56,10 @@ class SqliteLedger:
         """Store a row whose etag is still the newest, and return it with its next one."""
         return await asyncio.to_thread(self._write, row)
 
+    async def write_each(self, rows: Sequence[LedgerRow]) -> dict[str, LedgerRow]:
+        """Store these rows in one transaction; those that another worker has changed are left out."""
+        return await asyncio.to_thread(self._write_each, rows)
+
     async def known(self, shard: Shard | None = None) -> frozenset[str]:
         """The keys of all rows, or of those in a shard."""
         known = await asyncio.to_thread(self._known)
@@ -102,19 +106,18 @@ class SqliteLedger:
         return rows
 
     def _write(self, row: LedgerRow) -> LedgerRow:
-        body = row_to_text(row)
+        stored = self._write_each([row])
+        if not stored:
+            raise LedgerConflictError(row.gateway_key)
+        return stored[row.gateway_key]
+
+    def _write_each(self, rows: Sequence[LedgerRow]) -> dict[str, LedgerRow]:
+        bodies = [row_to_text(row) for row in rows]
         with self._open() as database:
-            if row.etag is None:
-                statement = "INSERT OR IGNORE INTO attempts VALUES (?, 1, ?)"
-                done = database.execute(statement, (row.gateway_key, body))
-                etag = 1
-            else:
-                etag = int(row.etag) + 1
-                statement = "UPDATE attempts SET etag = ?, body = ? WHERE gateway = ? AND etag = ?"
-                done = database.execute(statement, (etag, body, row.gateway_key, int(row.etag)))
-            if done.rowcount != 1:
-                raise LedgerConflictError(row.gateway_key)
-        return replace(row, etag=str(etag))
+            etags = [_put(database, row, body) for row, body in zip(rows, bodies, strict=True)]
+        return {
+            row.gateway_key: replace(row, etag=etag) for row, etag in zip(rows, etags, strict=True) if etag
+        }
 
     def _known(self) -> frozenset[str]:
         with self._open() as database:
@@ -190,6 +193,18 @@ class SqliteLedger:
             raise LedgerUnavailableError(f"{self._path}: {error}") from error
         finally:
             self._turn.release()
+
+
+def _put(database: sqlite3.Connection, row: LedgerRow, body: str) -> str | None:
+    """The etag of the row that is stored now, None where it was no longer the newest."""
+    if row.etag is None:
+        etag = 1
+        done = database.execute("INSERT OR IGNORE INTO attempts VALUES (?, 1, ?)", (row.gateway_key, body))
+    else:
+        etag = int(row.etag) + 1
+        statement = "UPDATE attempts SET etag = ?, body = ? WHERE gateway = ? AND etag = ?"
+        done = database.execute(statement, (etag, body, row.gateway_key, int(row.etag)))
+    return str(etag) if done.rowcount == 1 else None
 
 
 def _claim(path: Path) -> None:

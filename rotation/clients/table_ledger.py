@@ -143,6 +143,26 @@ class TableLedger:
                 return replace(row, etag=await self._etag_if_ours(row, entity))
             return replace(row, etag=_etag(stored["etag"]))
 
+    async def write_each(self, rows: Sequence[LedgerRow]) -> dict[str, LedgerRow]:
+        """Store these rows by a request each: one that was changed would undo a whole transaction."""
+        failures: list[LedgerUnavailableError] = []
+
+        async def one(row: LedgerRow) -> LedgerRow | None:
+            try:
+                return await self.write(row)
+            except LedgerConflictError:
+                return None
+            except LedgerUnavailableError as error:
+                failures.append(error)
+                return None
+
+        stored = {row.gateway_key: row for row in await _each(one, rows) if row}
+        if failures and not stored:
+            raise failures[0]
+        if failures:
+            _log.warning("%d of %d rows could not be stored: %s", len(failures), len(rows), failures[0])
+        return stored
+
     async def known(self, shard: Shard | None = None) -> frozenset[str]:
         """The keys of all rows, or of those in a shard."""
         with self._failures():

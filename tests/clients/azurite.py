@@ -157,6 +157,11 @@ class Briefly:
         async with self.tables.ledger(self.table) as ledger:
             return await ledger.write(row)
 
+    async def write_each(self, rows: Sequence[LedgerRow]) -> dict[str, LedgerRow]:
+        """Store these rows, and leave out those that were changed."""
+        async with self.tables.ledger(self.table) as ledger:
+            return await ledger.write_each(rows)
+
     async def known(self, shard: Shard | None = None) -> frozenset[str]:
         """The keys of all gateways that have a row."""
         async with self.tables.ledger(self.table) as ledger:

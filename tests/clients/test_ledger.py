@@ -286,6 +286,42 @@ def test_an_etag_without_its_row_is_stale(open_ledger: Open) -> None:
     assert LedgerRow(KEY) == read(open_ledger())
 
 
+def test_many_rows_are_stored_each_for_itself(open_ledger: Open) -> None:
+    """A pass notes thousands: who has not seen the newest state of one is told so of that one only."""
+    keys = [f"{KEY}-{number}" for number in range(60)]
+    old = write(open_ledger(), LedgerRow(keys[0]))
+    newest = write(open_ledger(), replace(old, attempts=2))
+    known = write(open_ledger(), LedgerRow(keys[1]))
+    wanted = [
+        replace(old, attempts=1),
+        replace(known, attempts=3),
+        LedgerRow(keys[1], attempts=4),
+        *(replace(FULL, gateway_key=key) for key in keys[2:]),
+    ]
+
+    stored = asyncio.run(open_ledger().write_each(wanted))
+
+    found = asyncio.run(open_ledger().read(keys))
+    assert set(keys[1:]) == stored.keys()
+    assert {**stored, keys[0]: newest} == found
+    assert 3 == found[keys[1]].attempts
+    assert wanted[3:] == [replace(found[key], etag=FULL.etag) for key in keys[2:]]
+
+
+def test_the_rows_that_were_stored_together_can_be_changed_again(open_ledger: Open) -> None:
+    """What is returned has the etag of what is stored, and only the newest may write."""
+    keys = [f"{KEY}-{number}" for number in range(3)]
+
+    async def change() -> list[int]:
+        ledger = open_ledger()
+        first = await ledger.write_each([LedgerRow(key) for key in keys])
+        second = await ledger.write_each([replace(row, attempts=1) for row in first.values()])
+        third = await ledger.write_each([replace(row, attempts=2) for row in first.values()])
+        return [len(first), len(second), len(third)]
+
+    assert [3, 3, 0] == asyncio.run(change())
+
+
 def test_gateways_do_not_touch_each_other(open_ledger: Open) -> None:
     """Each row has an etag of its own."""
     ours = write(open_ledger(), FULL)
@@ -629,6 +665,7 @@ def every_call(ledger: Ledger) -> list[object]:
         attempt(lambda: asyncio.run(ledger.read([KEY]))),
         attempt(lambda: asyncio.run(ledger.write(FULL))),
         attempt(lambda: asyncio.run(ledger.write(replace(FULL, etag="1")))),
+        attempt(lambda: asyncio.run(ledger.write_each([FULL, LedgerRow("another")]))),
         attempt(lambda: asyncio.run(ledger.save_report({}))),
         attempt(lambda: asyncio.run(ledger.last_reports())),
         attempt(lambda: asyncio.run(ledger.save_operation("run", {}))),
@@ -684,12 +721,12 @@ def test_a_file_that_is_no_ledger_makes_it_unavailable(tmp_path: Path, spoil: Ca
     """Every call says the same: without a ledger nothing is synced, and everything reported."""
     path = spoil(tmp_path / "ledger.sqlite")
 
-    assert [LedgerUnavailableError] * 7 == every_call(SqliteLedger(str(path)))
+    assert [LedgerUnavailableError] * 8 == every_call(SqliteLedger(str(path)))
 
 
 def test_a_path_with_a_nul_makes_it_unavailable() -> None:
     """A setting that cannot be a path."""
-    assert [LedgerUnavailableError] * 7 == every_call(SqliteLedger("/tmp/x\0y"))  # noqa: S108 - never made
+    assert [LedgerUnavailableError] * 8 == every_call(SqliteLedger("/tmp/x\0y"))  # noqa: S108 - never made
 
 
 def test_many_writers_of_one_process_do_not_keep_each_other_out(tmp_path: Path) -> None:

@@ -356,6 +356,21 @@ def test_a_row_that_is_too_long_is_not_stored(tables: Tables, table: str, row: L
         asyncio.run(Briefly(tables, table).write(row))
 
 
+def test_a_row_that_cannot_be_stored_does_not_keep_the_others_out(
+    tables: Tables, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was seen of one gateway too many names is lost, and the log says so once."""
+    endless = [LedgerRow(f"{KEY}{number}" + "x" * 33_000) for number in range(2)]
+    rows = [LedgerRow(f"{KEY}-{number}") for number in range(30)]
+
+    stored = asyncio.run(Briefly(tables, table).write_each([endless[0], *rows, endless[1]]))
+
+    assert {row.gateway_key for row in rows} == stored.keys()
+    assert stored == asyncio.run(Briefly(tables, table).read(stored))
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith("2 of 32 rows could not be stored: ")
+
+
 def test_the_longest_row_is_stored(tables: Tables, table: str) -> None:
     """What is let through fits into an entity."""
 

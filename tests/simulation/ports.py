@@ -336,6 +336,18 @@ class SimLedger:
         self._worker.done()
         return stored
 
+    async def write_each(self, rows: Sequence[LedgerRow]) -> dict[str, LedgerRow]:
+        """Each for itself, side by side."""
+
+        async def one(row: LedgerRow) -> LedgerRow | None:
+            try:
+                return await self.write(row)
+            except (LedgerConflictError, LedgerUnavailableError):
+                return None
+
+        stored = await asyncio.gather(*map(one, rows))
+        return {row.gateway_key: row for row in stored if row}
+
     async def known(self, shard: Shard | None = None) -> frozenset[str]:
         """The keys of all rows."""
         assert shard is None
