@@ -266,7 +266,7 @@ def _until_empty(world: World, queue: Any, results: Any) -> None:
         part = from_message(message.encode())
         scope = Scope(shard=part.shard, run_id=part.run_id)
         report = asyncio.run(reconcile(world, scope, Mode.REPAIR, Trigger.TIMER))
-        told = telemetry.events(report)
+        told = [*telemetry.events(report)]
         results.put(
             {
                 "hostnames": [v.evidence.binding.hostname for v in report.verdicts],

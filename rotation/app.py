@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.resources import files
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rotation import named_values, telemetry
 from rotation import report as reports
-from rotation.clients.app_insights import AppInsights, Result
+from rotation.clients.app_insights import AppInsights
 from rotation.clients.calls import counted
 from rotation.clients.reach import Reach
 from rotation.clients.sqlite_ledger import SqliteLedger
@@ -87,8 +88,7 @@ class App:
             report = replace(report, calls=Calls(**counter))
             _tell_log(report)
             await self._keep(report)
-            results: list[Result] = [*telemetry.events(report), *telemetry.availability(report)]
-            tell = partial(self._tell_app_insights, results, trace_parent)
+            tell = partial(self._tell_app_insights, report, trace_parent)
             await deliver(self.world.ledger, report, tell)
         await asyncio.gather(self._publish(report), self._keep_named_values(report, trace_parent))
         return report
@@ -206,14 +206,14 @@ class App:
             await self.insights.write(told, trace_parent)
 
     async def _tell_app_insights(
-        self, results: Sequence[Result], trace_parent: str | None, waiting: Sequence[Event]
+        self, report: Report, trace_parent: str | None, waiting: Sequence[Event]
     ) -> bool:
         """The results of this pass go to the host's log where they are refused; what waits, waits on."""
         if self.insights is None:
             return True
-        accepted = await self.insights.write([*waiting, *results], trace_parent)
+        accepted = await self.insights.write(chain(waiting, telemetry.results(report)), trace_parent)
         if not accepted:
-            for result in results:
+            for result in telemetry.results(report):
                 _log.error("Application Insights did not accept %s", json.dumps(asdict(result)))
         return accepted
 

@@ -3,7 +3,7 @@
 docs/telemetry.md describes every one of them. Values are scalars, because the exporter writes str(value).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -94,14 +94,22 @@ def _notice_type(event: Event) -> str | None:
     return "Rotation.Drifted" if event.properties["drift"] == "true" else None
 
 
-def events(report: Report) -> list[Event]:
-    """What a pass tells once: an event per verified binding, and one for the run."""
-    return [*(_verified(report, verdict) for verdict in report.verdicts), _run(report)]
+def results(report: Report) -> Iterator[Event | Availability]:
+    """What a pass tells once, each made when it is told: of a large fleet they would be tens of megabytes."""
+    yield from events(report)
+    yield from availability(report)
 
 
-def availability(report: Report) -> list[Availability]:
+def events(report: Report) -> Iterator[Event]:
+    """An event per verified binding, and one for the run."""
+    for verdict in report.verdicts:
+        yield _verified(report, verdict)
+    yield _run(report)
+
+
+def availability(report: Report) -> Iterator[Availability]:
     """A result per binding and region of which something was read: a success where the leaf is right."""
-    return [
+    return (
         Availability(
             name=f"{verdict.evidence.binding.hostname} @ {verdict.evidence.gateway.name}",
             location=region,
@@ -119,7 +127,7 @@ def availability(report: Report) -> list[Availability]:
         )
         for verdict in report.verdicts
         for region, seconds in _slowest(verdict.evidence).items()
-    ]
+    )
 
 
 def _slowest(evidence: Evidence) -> dict[str, float]:

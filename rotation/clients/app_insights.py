@@ -9,9 +9,10 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rotation.model import Event, clean
@@ -44,12 +45,12 @@ class AppInsights:
         self._thread = ThreadPoolExecutor(1, "app-insights")
         self._exporter: AzureMonitorLogExporter | None = None
 
-    async def write(self, results: Sequence[Result], trace_parent: str | None) -> bool:
+    async def write(self, results: Iterable[Result], trace_parent: str | None) -> bool:
         """Write the results, joined to the invocation's trace; False where not all were accepted."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._write, results, trace_parent)
 
-    def _write(self, results: Sequence[Result], trace_parent: str | None) -> bool:
+    def _write(self, results: Iterable[Result], trace_parent: str | None) -> bool:
         from opentelemetry._logs import LogRecord, SeverityNumber
         from opentelemetry.sdk._logs import ReadableLogRecord
         from opentelemetry.sdk._logs.export import LogRecordExportResult
@@ -70,8 +71,11 @@ class AppInsights:
             return ReadableLogRecord(log, resource, scope)
 
         # A part at a time: the records of a large fleet would be more than all else that a pass holds.
-        parts = (results[at : at + RESULTS_PER_WRITE] for at in range(0, len(results), RESULTS_PER_WRITE))
-        return all(exporter.export([*map(record, part)]) is LogRecordExportResult.SUCCESS for part in parts)
+        rest = iter(results)
+        while part := [*map(record, islice(rest, RESULTS_PER_WRITE))]:
+            if exporter.export(part) is not LogRecordExportResult.SUCCESS:
+                return False
+        return True
 
     def _open(self) -> "AzureMonitorLogExporter":
         if self._exporter is None:

@@ -4,7 +4,6 @@ SQLite is the embedded default: what it remembers lasts as long as its file.
 """
 
 import asyncio
-import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,9 @@ from rotation.clients.ledger_rows import (
     OPERATIONS_KEPT,
     pause_from_text,
     pause_to_text,
+    report_from_bytes,
     report_from_text,
+    report_to_bytes,
     row_from_text,
     row_to_text,
     set_kept_since,
@@ -29,9 +30,9 @@ _SCHEMA = """
     CREATE TABLE IF NOT EXISTS attempts (gateway TEXT PRIMARY KEY, etag INTEGER NOT NULL, body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS pause (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS reports (
-        shard INTEGER, shards INTEGER, as_of TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (shard, shards)
+        shard INTEGER, shards INTEGER, as_of TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (shard, shards)
     );
-    CREATE TABLE IF NOT EXISTS operations (run TEXT PRIMARY KEY, body TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS operations (run TEXT PRIMARY KEY, body BLOB NOT NULL);
 """
 _BUSY_SECONDS = 3.0
 _SHARED_FOLDER = 0o1002  # sticky and writable by everybody, as /tmp is
@@ -79,7 +80,7 @@ class SqliteLedger:
 
     async def save_report(self, report: Mapping[str, object], shard: Shard | None = None) -> None:
         """Keep the last report over everything, or of a shard, for whichever process is asked for it."""
-        await asyncio.to_thread(self._save_report, str(report.get("as_of", "")), json.dumps(report), shard)
+        await asyncio.to_thread(self._save_report, str(report.get("as_of", "")), report, shard)
 
     async def last_reports(self) -> Sequence[Mapping[str, object]]:
         """The last report over everything, and the last one of every shard that was kept of late."""
@@ -91,7 +92,7 @@ class SqliteLedger:
 
     async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
         """Keep the report of a run by hand; only the newest stay."""
-        await asyncio.to_thread(self._save_operation, run_id, json.dumps(report))
+        await asyncio.to_thread(self._save_operation, run_id, report)
 
     async def operation(self, run_id: str) -> Mapping[str, object] | None:
         """The report of a run by hand, None where it is not kept."""
@@ -142,8 +143,9 @@ class SqliteLedger:
             if pause:
                 database.execute("INSERT INTO pause VALUES (1, ?)", (pause_to_text(pause),))
 
-    def _save_report(self, as_of: str, body: str, shard: Shard | None) -> None:
+    def _save_report(self, as_of: str, report: Mapping[str, object], shard: Shard | None) -> None:
         number, of = (shard.number, shard.of) if shard else (1, 1)
+        body = report_to_bytes(report)
         with self._open() as database:
             database.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?)", (number, of, as_of, body))
             others = "DELETE FROM reports WHERE shards <> ? AND as_of < ?"
@@ -152,7 +154,7 @@ class SqliteLedger:
     def _last_reports(self) -> list[Mapping[str, object]]:
         with self._open() as database:
             found = database.execute("SELECT body FROM reports ORDER BY shards, shard")
-            return [report_from_text(body) for (body,) in found]
+            return [_report(body) for (body,) in found]
 
     def _looked_at(self, shard: Shard) -> datetime | None:
         where = "SELECT as_of FROM reports WHERE shard = ? AND shards = ?"
@@ -160,7 +162,8 @@ class SqliteLedger:
             found = database.execute(where, (shard.number, shard.of)).fetchone()
             return datetime.fromisoformat(found[0]) if found else None
 
-    def _save_operation(self, run_id: str, body: str) -> None:
+    def _save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
+        body = report_to_bytes(report)
         newest = "SELECT run FROM operations ORDER BY rowid DESC LIMIT ?"
         with self._open() as database:
             database.execute("INSERT OR REPLACE INTO operations VALUES (?, ?)", (run_id, body))
@@ -169,7 +172,7 @@ class SqliteLedger:
     def _operation(self, run_id: str) -> Mapping[str, object] | None:
         with self._open() as database:
             found = database.execute("SELECT body FROM operations WHERE run = ?", (run_id,)).fetchone()
-            return report_from_text(found[0]) if found else None
+            return _report(found[0]) if found else None
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -205,6 +208,11 @@ def _put(database: sqlite3.Connection, row: LedgerRow, body: str) -> str | None:
         statement = "UPDATE attempts SET etag = ?, body = ? WHERE gateway = ? AND etag = ?"
         done = database.execute(statement, (etag, body, row.gateway_key, int(row.etag)))
     return str(etag) if done.rowcount == 1 else None
+
+
+def _report(body: str | bytes) -> Mapping[str, object]:
+    """The report that was stored; earlier versions of the app did so as text."""
+    return report_from_bytes(body) if isinstance(body, bytes) else report_from_text(body)
 
 
 def _claim(path: Path) -> None:

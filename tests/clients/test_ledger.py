@@ -10,6 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import tracemalloc
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,7 +23,7 @@ import pytest
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
-from rotation.clients.ledger_rows import OPERATIONS_KEPT
+from rotation.clients.ledger_rows import LARGEST_REPORT, OPERATIONS_KEPT, report_from_bytes
 from rotation.clients.sqlite_ledger import SqliteLedger
 from rotation.model import (
     Asked,
@@ -437,6 +439,80 @@ def test_the_last_report_is_kept(open_ledger: Open) -> None:
     asyncio.run(open_ledger().save_report(report))
 
     assert [report] == asyncio.run(open_ledger().last_reports())
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"verdicts": []}, id="nothing in a list"),
+        pytest.param({"verdicts": [{}]}, id="nothing in a verdict"),
+        pytest.param({"as_of": WHEN.isoformat(), "n": 1.5, "shard": None, "missing": 0}, id="no list"),
+        pytest.param(
+            {"decisions": [{"a": [1, {"b": []}]}, {"ü": "\u2028\x00"}], "last": True}, id="all kinds"
+        ),
+    ],
+)
+def test_a_report_is_kept_as_it_is(tmp_path: Path, report: Mapping[str, object]) -> None:
+    """It is encoded a verdict at a time, and is the same JSON."""
+    ledger = SqliteLedger(str(tmp_path / "ledger.sqlite"))
+
+    asyncio.run(ledger.save_report(report))
+
+    assert [report] == asyncio.run(ledger.last_reports())
+
+
+def test_to_keep_a_large_report_takes_little_memory(tmp_path: Path) -> None:
+    """Its text would be as large as all else that a pass over ten thousand gateways holds."""
+    ledger = SqliteLedger(str(tmp_path / "ledger.sqlite"))
+    report = {
+        "verdicts": [{"hostname": f"api-{n}.contoso.com", "message": "in sync " * 100} for n in range(9_000)]
+    }
+    text = len(json.dumps(report))
+
+    tracemalloc.start()
+    try:
+        asyncio.run(ledger.save_report(report))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < text / 5
+    assert [report] == asyncio.run(ledger.last_reports())
+
+
+def test_a_report_that_an_earlier_version_has_kept_is_read(tmp_path: Path) -> None:
+    """As text."""
+    path = tmp_path / "ledger.sqlite"
+    asyncio.run(SqliteLedger(str(path)).save_report({"new": True}))
+    in_sqlite(path).spoil_report('{"old": true}')
+
+    assert [{"old": True}] == asyncio.run(SqliteLedger(str(path)).last_reports())
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\xa5" * 100, id="noise"),
+        pytest.param(zlib.compress(b'{"a": 1}')[:-5], id="torn"),
+        pytest.param(zlib.compress(b"\xff\xfe"), id="no text"),
+        pytest.param(zlib.compress(b"[1]"), id="no object"),
+    ],
+)
+def test_a_packed_report_that_makes_no_sense_is_refused(packed: bytes) -> None:
+    """What was torn or is not ours is told like any other nonsense."""
+    with pytest.raises((ValueError, TypeError)):
+        report_from_bytes(packed)
+
+
+def test_a_packed_report_is_not_blown_up_to_any_size() -> None:
+    """A megabyte could become a gigabyte."""
+    packing, megabyte = zlib.compressobj(level=1), b" " * (1 << 20)
+    packed = b"".join(packing.compress(megabyte) for _ in range((LARGEST_REPORT >> 20) + 1)) + packing.flush()
+
+    with pytest.raises(ValueError, match="too large"):
+        report_from_bytes(packed)
 
 
 def test_the_newest_runs_by_hand_are_kept(open_ledger: Open) -> None:
