@@ -39,6 +39,9 @@ class Stage:
         schema: how Event Grid delivers; None for no subscription.
     """
 
+    forked = False
+    """Whether hosts are forks of one that has the libraries loaded; for tests, which start hundreds."""
+
     def __init__(
         self,
         world: World,
@@ -67,7 +70,7 @@ class Stage:
                 **self._settings,
             }
             clock = f"{self.azure.control_url}/clock" if self._timers else None
-            self.host = opening.enter_context(FunctionsHost(PROJECT, environment, clock))
+            self.host = opening.enter_context(FunctionsHost(PROJECT, environment, clock, forked=self.forked))
             if self._schema:
                 self.subscribe(self._schema)
             self._open = opening.pop_all()

@@ -5,6 +5,9 @@ from collections.abc import Generator
 import pytest
 
 from sandbox import witness
+from sandbox.stage import Stage
+
+Stage.forked = True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,10 +17,13 @@ from email.message import Message
 from json import dumps, loads
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
 from sandbox.witness import told
+
+if TYPE_CHECKING:
+    from sandbox.host.forked import Forked
 
 _ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 30.0
@@ -52,15 +55,22 @@ class Response:
 class FunctionsHost:
     """A running host: `with FunctionsHost(app_dir, env) as host: ...`.
 
-    app_dir holds function_app.py; env comes on top of this process's environment; clock_url tells the time.
+    app_dir holds function_app.py; env comes on top of this process's environment; clock_url tells the time;
+    forked is for who starts many (`sandbox.host.forked`).
     """
 
     def __init__(
-        self, app_dir: Path, env: Mapping[str, str] | None = None, clock_url: str | None = None
+        self,
+        app_dir: Path,
+        env: Mapping[str, str] | None = None,
+        clock_url: str | None = None,
+        *,
+        forked: bool = False,
     ) -> None:
-        self._command = [sys.executable, "-m", "sandbox.host", "--app", str(Path(app_dir).resolve())]
-        self._command += ["--clock", clock_url] if clock_url else []
+        self._arguments = ["--app", str(Path(app_dir).resolve())]
+        self._arguments += ["--clock", clock_url] if clock_url else []
         self._env = {**os.environ, **(env or {})}
+        self._forked = forked
         self._log = ""
         self.url = ""
         self.functions: list[str] = []
@@ -71,10 +81,7 @@ class FunctionsHost:
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="functions-host-")
         self._log_file = Path(self._folder.name, "stderr.log")
-        with self._log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT, env=self._env, text=True
-            )
+        self._process = self._start()
         try:
             self._wait_until_ready()
         except BaseException:
@@ -173,6 +180,17 @@ class FunctionsHost:
         self._log = self.log()
         told("log", self._log)
         self._folder.cleanup()
+
+    def _start(self) -> "subprocess.Popen[str] | Forked":
+        with self._log_file.open("wb") as log:
+            if self._forked:
+                from sandbox.host.forked import Forked
+
+                return Forked(self._arguments, _ROOT, self._env, self._log_file)
+            command = [sys.executable, "-m", "sandbox.host", *self._arguments]
+            return subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT, env=self._env, text=True
+            )
 
     def _wait_until_ready(self) -> None:
         assert self._process.stdout is not None

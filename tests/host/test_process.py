@@ -14,6 +14,9 @@ import pytest
 from sandbox.host.process import FunctionsHost, HostError, Response
 from tests.host.helpers import SAMPLE_APP, Notes, wait_for_line
 
+either_way = pytest.mark.parametrize("forked", [False, True], ids=["fresh", "forked"])
+"""A host that is a fork is a process like another."""
+
 
 def test_the_ready_line_is_all_that_comes_on_stdout(tmp_path: Path) -> None:
     """Proves that a program may read one line of JSON, though the app prints at import."""
@@ -33,10 +36,11 @@ def test_the_ready_line_is_all_that_comes_on_stdout(tmp_path: Path) -> None:
     assert "noise" in log
 
 
-def test_a_running_invocation_may_end_before_the_host_does(notes: Notes) -> None:
+@either_way
+def test_a_running_invocation_may_end_before_the_host_does(notes: Notes, *, forked: bool) -> None:
     """Proves that SIGTERM takes no answer away from a caller who waits, and that the exit is clean."""
     answers: list[Response] = []
-    with FunctionsHost(SAMPLE_APP, notes.env) as host:
+    with FunctionsHost(SAMPLE_APP, notes.env, forked=forked) as host:
         slow = threading.Thread(target=lambda: answers.append(host.request("GET", "/api/slow?seconds=0.5")))
         slow.start()
         wait_for_line(host, "Executing 'Functions.slow'")
@@ -47,16 +51,18 @@ def test_a_running_invocation_may_end_before_the_host_does(notes: Notes) -> None
     assert host.exit_code == 0
 
 
-def test_a_stopped_host_takes_no_new_work_and_keeps_its_log(notes: Notes) -> None:
+@either_way
+def test_a_stopped_host_takes_no_new_work_and_keeps_its_log(notes: Notes, *, forked: bool) -> None:
     """Proves that the port is free afterwards and that the log can still be read."""
-    with FunctionsHost(SAMPLE_APP, notes.env) as host:
+    with FunctionsHost(SAMPLE_APP, notes.env, forked=forked) as host:
         host.request("GET", "/api/plain")
     with pytest.raises(ConnectionRefusedError):
         host.request("GET", "/api/plain")
     assert "Executed 'Functions.plain' (Succeeded" in host.log()
 
 
-def test_a_killed_host_is_gone_at_once(notes: Notes) -> None:
+@either_way
+def test_a_killed_host_is_gone_at_once(notes: Notes, *, forked: bool) -> None:
     """Proves that kill() is a crash: the caller's connection breaks and the invocation is lost."""
     failures: list[Exception] = []
 
@@ -66,7 +72,7 @@ def test_a_killed_host_is_gone_at_once(notes: Notes) -> None:
         except (OSError, http.client.HTTPException) as error:
             failures.append(error)
 
-    with FunctionsHost(SAMPLE_APP, notes.env) as host:
+    with FunctionsHost(SAMPLE_APP, notes.env, forked=forked) as host:
         caller = threading.Thread(target=call)
         caller.start()
         wait_for_line(host, "Executing 'Functions.slow'")
@@ -102,10 +108,26 @@ def test_running_an_unknown_function_is_an_error(host: FunctionsHost) -> None:
         host.run("tock")
 
 
-def test_a_clock_that_does_not_answer_is_named(notes: Notes) -> None:
+@either_way
+def test_a_clock_that_does_not_answer_is_named(notes: Notes, *, forked: bool) -> None:
     """Proves that a host without its time does not start on another one."""
     with (
         pytest.raises(HostError, match="no time from the clock"),
-        FunctionsHost(SAMPLE_APP, notes.env, clock_url="http://127.0.0.1:9/now"),
+        FunctionsHost(SAMPLE_APP, notes.env, clock_url="http://127.0.0.1:9/now", forked=forked),
     ):
         pass
+
+
+@either_way
+def test_a_host_has_the_environment_that_it_is_given(tmp_path: Path, *, forked: bool) -> None:
+    """Proves that the app finds its own settings, and those of nobody before it."""
+    source = "import os\nimport azure.functions as func\napp = func.FunctionApp()\n"
+    source += "@app.route('f')\ndef f(req: func.HttpRequest) -> str: return ' '.join(sorted(os.environ))\n"
+    tmp_path.joinpath("function_app.py").write_text(source, encoding="utf-8")
+    names = []
+    for name in ("FIRST_APP", "SECOND_APP"):
+        with FunctionsHost(tmp_path, {name: "1"}, forked=forked) as host:
+            names.append(host.request("GET", "/api/f", key="function").text.split())
+
+    assert [True, False] == ["FIRST_APP" in seen for seen in names]
+    assert [False, True] == ["SECOND_APP" in seen for seen in names]
