@@ -261,6 +261,8 @@ def read_query(params: Mapping[str, str], filters: Mapping[str, _Filter]) -> Que
 
 def _values(name: str, text: str, choices: Sequence[str]) -> tuple[str, ...]:
     """The values between commas, any one of which is wanted."""
+    if not text.isprintable():
+        raise ValueError(f"{name!r} has characters that no name has")
     values = tuple(part.strip().lower() for part in text.split(","))
     wrong = [value for value in values if choices and value not in {choice.lower() for choice in choices}]
     if wrong:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from rotation.model import Choice, Reason, Status
+from rotation.model import Choice, Reason, Status, clean
 from rotation.web.words import count, moment, span
 
 Json = Mapping[str, Any]
@@ -70,8 +70,8 @@ class Query:
         given = {name.casefold(): value for name, value in params.items()}
         status, page = given.get("status", ""), given.get("page", "")
         return cls(
-            code=given.get("code", ""),
-            search=given.get("q", "").strip()[:200],
+            code=clean(given.get("code", "")),
+            search=clean(given.get("q", "").strip(), 200),
             status=status if status in {ATTENTION, *Status} else "",
             page=int(page) if page.isascii() and page.isdecimal() and len(page) < 5 and int(page) else 1,
         )

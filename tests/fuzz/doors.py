@@ -7,11 +7,10 @@ environment it sets.
 
 import contextlib
 import ipaddress
-import itertools
 import os
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,112 +18,52 @@ from random import Random
 from typing import Any
 
 from azure.functions.meta import Datum
-from azure.identity.aio import ManagedIdentityCredential
 from hypothesis import strategies as st
 
 from rotation import api, shards
 from rotation.clients import ledger_rows, tls
-from rotation.clients.app_insights import AppInsights
-from rotation.clients.arm import Arm
-from rotation.clients.http import open_session, tls_context, transport
-from rotation.clients.key_vault import KeyVault
 from rotation.clients.reach import ANY_PRIVATE, Reach
-from rotation.clients.resource_graph import ResourceGraph
 from rotation.clients.x509 import describe
-from rotation.gateways.api_management import ApiManagement
-from rotation.model import CertificateId, Endpoint, Event
-from rotation.report import to_json
-from rotation.settings import Identity, load
-from sandbox.azure import Azure
+from rotation.model import Endpoint
+from rotation.settings import load
 from sandbox.host.index import Function
 from sandbox.host.index import load as index
 from sandbox.host.invocation import Context, TraceContext, decode
 from sandbox.host.messages import http_datum
-from sandbox.world import Fault, Hostname, Server, World
+from sandbox.world import Server
 from tests.clients import farm, forge
+from tests.fuzz.examples import (
+    APPLICATION_GATEWAY,
+    CERTIFICATE,
+    EVENT,
+    GRAPH,
+    GUID,
+    HEALTH,
+    INSIGHTS,
+    MOMENT,
+    PART,
+    REPORT,
+    RESYNC,
+    ROW,
+    RUN,
+    SERVICE,
+    SERVICE_ID,
+    VAULT,
+)
 from tests.fuzz.inputs import HOSTILE, again, bodies
-from tests.unit import build
-
-Take = Callable[[Any], Awaitable[object]]
-"""Takes one input; whatever it raises is a finding."""
+from tests.fuzz.wired import (
+    Take,
+    application_gateways,
+    arm,
+    backend_health,
+    graph,
+    insights,
+    key_vault,
+    self_hosted,
+    wired,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
-GUID = "11111111-2222-3333-4444-555555555555"
-VAULT = "kv-contoso.vault.azure.net"
-SERVICE_ID = f"/subscriptions/{GUID}/resourceGroups/rg/providers/Microsoft.ApiManagement/service/apim-contoso"
-
-EVENT = {
-    "id": "an-event",
-    "topic": f"/subscriptions/{GUID}/resourceGroups/rg/providers/Microsoft.KeyVault/vaults/kv-contoso",
-    "subject": "contoso-com",
-    "eventType": "Microsoft.KeyVault.CertificateNewVersionCreated",
-    "eventTime": "2026-11-23T00:00:00Z",
-    "data": {
-        "Id": f"https://{VAULT}/certificates/contoso-com/0123456789abcdef0123456789abcdef",
-        "VaultName": "kv-contoso",
-        "ObjectType": "Certificate",
-        "ObjectName": "contoso-com",
-        "Version": "0123456789abcdef0123456789abcdef",
-        "NBF": 1,
-        "EXP": 2,
-    },
-    "dataVersion": "1",
-    "metadataVersion": "1",
-}
-SERVICE = {
-    "id": SERVICE_ID,
-    "location": "West Europe",
-    "tags": {"rotation-ring": "1"},
-    "sku": {"name": "Premium", "capacity": 2},
-    "properties": {
-        "provisioningState": "Succeeded",
-        "gatewayUrl": "https://apim-contoso.azure-api.net",
-        "gatewayRegionalUrl": "https://apim-contoso-westeurope-01.regional.azure-api.net",
-        "publicIPAddresses": ["203.0.113.1"],
-        "additionalLocations": [
-            {"location": "East US", "sku": {"capacity": 1}, "gatewayRegionalUrl": "https://x"}
-        ],
-        "hostnameConfigurations": [
-            {
-                "type": "Proxy",
-                "hostName": "api.contoso.com",
-                "keyVaultId": f"https://{VAULT}/secrets/contoso-com",
-                "certificate": {"thumbprint": "A" * 40, "expiry": "2026-11-23T00:00:00Z"},
-            }
-        ],
-        "virtualNetworkType": "None",
-    },
-}
-RUN = "0f8fad5b-d9cb-469f-a165-70867728950e"
-MOMENT = "2026-11-23T00:00:00+00:00"
-ROW = {
-    "wanted": {"https://x": {"version": "1", "since": MOMENT}},
-    "attempts": 1,
-    "asked_at": MOMENT,
-    "next_at": MOMENT,
-    "outcome": "accepted",
-    "last": {
-        "x": {"status": "STALE", "reason": "ServesOldVersion", "drift": True, "since": MOMENT, "version": "1"}
-    },
-    "rotations": [
-        {"certificate": "x", "version": "1", "created": MOMENT, "noticed": MOMENT, "caught_by": "event"}
-    ],
-    "outbox": [{"name": "x", "properties": {"a": "b"}, "measurements": {"a": 1}, "event_id": "1"}],
-}
-REPORT = to_json(build.report([build.verdict()], [build.decision()], rows=[build.row()]))
-GRAPH = {
-    "totalRecords": 1,
-    "count": 1,
-    "resultTruncated": "false",
-    "data": [{**SERVICE, **SERVICE["properties"]}],  # type: ignore[dict-item]
-}
-CERTIFICATE = {
-    "id": f"https://{VAULT}/certificates/contoso-com/0123456789abcdef0123456789abcdef",
-    "x5t": "AAAAAAAAAAAAAAAAAAAAAAAAAAA",
-    "cer": "MIIB",
-    "attributes": {"enabled": True, "nbf": 1, "exp": 2, "created": 1, "updated": 1},
-    "policy": {},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,101 +291,6 @@ def _address_again(address: str, random: Random) -> str:
     return str(type(ip)(int(ip) ^ 1 << random.randrange(ip.max_prefixlen)))
 
 
-class _Wire:
-    """The product's clients before a server whose next answer is what it is told."""
-
-    def __init__(self, azure: Azure, server: Server, path: str) -> None:
-        self.world = azure.world
-        self.answer = Fault(
-            server, path, status=200, headers={"Content-Type": "application/json"}, times=None
-        )
-        self.world.faults.append(self.answer)
-
-    def say(self, body: bytes) -> None:
-        self.answer.body = body
-        self.world.requests.clear()
-        self.world.telemetry.clear()
-        self.world.clock.advance(timedelta(milliseconds=200))  # five more reads in ARM's bucket
-
-
-def _wired(
-    server: Server, path: str, work: Callable[[Any], Awaitable[object]]
-) -> Callable[[], contextlib.AbstractAsyncContextManager[Take]]:
-    """A door in front of which a server of Azure answers with the input."""
-
-    @contextlib.asynccontextmanager
-    async def opened() -> AsyncIterator[Take]:
-        world = World()
-        certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])
-        world.add_service("apim-contoso", hostnames=(Hostname("api.contoso.com", certificate=certificate),))
-        with Azure(world) as azure:
-            settings = azure.app_settings()
-            routes = {(host, 443): ("127.0.0.1", port) for host, port in azure.connect_to.items()}
-            os.environ |= settings
-            async with (
-                open_session(tls_context(str(azure.ca_file)), routes) as session,
-                ManagedIdentityCredential() as credential,
-            ):
-                shared = transport(session)
-                scope = {"url": azure.arm_url, "scope": "https://management.azure.com/.default"}
-                arm = Arm(
-                    credential,
-                    shared,
-                    api_version="2025-09-01-preview",
-                    subscriptions=(world.subscription_id,),
-                    **scope,
-                )
-                graph = ResourceGraph(credential, shared, subscriptions=(world.subscription_id,), **scope)
-                insights = AppInsights(
-                    settings["APPLICATIONINSIGHTS_CONNECTION_STRING"], str(azure.ca_file), Identity(None)
-                )
-                clients = {
-                    "services": ApiManagement(arm, graph, "vault.azure.net", frozenset()),
-                    "arm": arm,
-                    "graph": graph,
-                    "vaults": KeyVault(credential, shared),
-                    "insights": insights,
-                    "count": itertools.count(),
-                }
-                wire = _Wire(azure, server, path)
-
-                async def one(body: bytes) -> object:
-                    wire.say(body)
-                    return await work(clients)
-
-                try:
-                    yield one
-                finally:
-                    insights.close()
-
-    return opened
-
-
-async def _arm(clients: Mapping[str, Any]) -> object:
-    bodies_, problems, _ = await clients["arm"].list_api_management_services()
-    assert isinstance(bodies_, list)
-    assert isinstance(problems, list)
-    return await clients["arm"].get_api_management_service(SERVICE_ID)
-
-
-async def _key_vault(clients: Mapping[str, Any]) -> object:
-    return await clients["vaults"].current(CertificateId(VAULT, "contoso-com"))
-
-
-async def _graph(clients: Mapping[str, Any]) -> object:
-    """As for an event; one in seven as for the timer, which asks for more, and lists what is not told."""
-    services = clients["services"]
-    if next(clients["count"]) % 7:
-        return await services.using([CertificateId(VAULT, "contoso-com")])
-    return await services.discover()
-
-
-async def _insights(clients: Mapping[str, Any]) -> object:
-    said = await clients["insights"].write([Event("RunCompleted", {"a": "b"}, {}, "1")], None)
-    assert isinstance(said, bool)
-    return said
-
-
 @contextlib.asynccontextmanager
 async def _peer() -> AsyncIterator[Take]:
     """A TLS peer that answers the hello with the input, then closes."""
@@ -519,7 +363,6 @@ GOOD_SETTINGS = (
     "5",
 )
 _HTTP = ("resync", "pause", "status", "operation", "gateway", "rotations", "page", "page_file", "unknown")
-RESYNC = {"hostname": "api.contoso.com", "dry_run": True, "force": False, "override": ["NamesLost"]}
 
 DOORS = (
     Door(
@@ -551,21 +394,26 @@ DOORS = (
         _plain(_settings),
         _settings_again,
     ),
-    Door("ARM", bodies({"value": [SERVICE]}), _wired(Server.ARM, "Microsoft.ApiManagement", _arm)),
-    Door("Resource Graph", bodies(GRAPH), _wired(Server.ARM, "ResourceGraph", _graph)),
-    Door("Key Vault", bodies(CERTIFICATE), _wired(Server.VAULT, "certificates", _key_vault)),
+    Door("ARM", bodies({"value": [SERVICE]}), wired(Server.ARM, "Microsoft.ApiManagement", arm)),
+    Door(
+        "self-hosted gateways",
+        bodies({"value": [PART], **PART}),
+        wired(Server.ARM, "apim-contoso/(gateways|certificates)", self_hosted),
+    ),
+    Door(
+        "Application Gateways",
+        bodies({"value": [APPLICATION_GATEWAY], **APPLICATION_GATEWAY}),
+        wired(Server.ARM, "Microsoft.Network", application_gateways),
+    ),
+    Door("backend health", bodies(HEALTH), wired(Server.ARM, "backendhealth", backend_health)),
+    Door("Resource Graph", bodies(GRAPH), wired(Server.ARM, "ResourceGraph", graph)),
+    Door("Key Vault", bodies(CERTIFICATE), wired(Server.VAULT, "certificates", key_vault)),
     Door("ledger rows", bodies(ROW).map(_decoded), _plain(_ledger), _text_again),
     Door("stored reports", bodies(REPORT).map(_decoded), _stored, _text_again),
     Door(
         "App Insights",
-        bodies(
-            {
-                "itemsReceived": 1,
-                "itemsAccepted": 1,
-                "errors": [{"index": 0, "statusCode": 400, "message": "x"}],
-            }
-        ),
-        _wired(Server.INGESTION, "track", _insights),
+        bodies(INSIGHTS),
+        wired(Server.INGESTION, "track", insights),
     ),
     Door("served certificates", _cut(DER) | st.binary(max_size=64), _plain(_certificate)),
     Door("TLS peers", _cut(SERVER_HELLO) | st.binary(max_size=64), _peer),

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 from hypothesis import strategies as st
 
-from tests.fuzz.doors import Door, Take
+from tests.fuzz.doors import Door
+from tests.fuzz.wired import Take
 
 _kept: list[bytes] = []
 

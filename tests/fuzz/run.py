@@ -24,9 +24,10 @@ from typing import ClassVar
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.fuzz.doors import DOORS, Door, Take
+from tests.fuzz.doors import DOORS, Door
 from tests.fuzz.egress import Guard
 from tests.fuzz.planted import PLANTED
+from tests.fuzz.wired import Take
 from tests.results import keep, kept
 
 SLOWEST = 1.0

@@ -450,6 +450,8 @@ BAD_QUERIES: dict[str, tuple[dict[str, str], str]] = {
     "half a list": ({"status": "STALE,"}, "'status' is one or more of"),
     "a reason that is none": ({"reason": "Bored"}, "'reason' is one or more of Served"),
     "a kind that is none": ({"kind": "Toaster"}, "'kind' is one or more of ApiManagement"),
+    "half a character": ({"gateway": "\ud800"}, "'gateway' has characters that no name has"),
+    "a terminal's escape": ({"hostname": "\x1b[2J"}, "'hostname' has characters that no name has"),
     "no items": ({"limit": "0"}, "'limit' is a whole number from 1 to 500"),
     "too many items": ({"limit": "501"}, "'limit' is a whole number from 1 to 500"),
     "a negative offset": ({"offset": "-1"}, "'offset' is a whole number"),

@@ -269,6 +269,14 @@ def test_links_carry_the_key_and_the_filter_and_nothing_else_carries_the_key() -
     assert all(re.fullmatch(r"/api/page/\w+\.\w+\?v=[0-9a-f]{12}", name) for name in files)
 
 
+def test_a_search_for_what_cannot_be_written_finds_nothing() -> None:
+    """Half a character has no place in a link, and an escape none in a page."""
+    found = read(scenes.two_thousand(NOW), q="api\ud800\x1b[2J", code="\udfff")
+
+    assert all(element.attributes["value"].isprintable() for element in found.all("input"))
+    assert [] == found.texts("p", class_="name")
+
+
 def test_without_a_key_in_the_url_none_is_in_the_page() -> None:
     """Whoever came with a header or a sign-in needs none."""
     found = read(scenes.monday(NOW))
