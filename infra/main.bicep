@@ -369,6 +369,10 @@ var namedValueActions = contains(kinds, 'namedvalue') ? [
   'Microsoft.ApiManagement/service/namedValues/refreshSecret/action'
   'Microsoft.ApiManagement/service/workspaces/namedValues/refreshSecret/action'
 ] : []
+var syncWorkspaceGateways = toLower(settings.?ROTATION_WORKSPACE_GATEWAYS ?? '') == 'enforce'
+var workspaceGatewayActions = syncWorkspaceGateways && contains(kinds, 'workspacegateway') ? [
+  'Microsoft.ApiManagement/gateways/hostnameBindings/refreshSecret/action'
+] : []
 var applicationGatewayActions = contains(kinds, 'applicationgateway') ? [
   'Microsoft.Resources/tags/write'
   'Microsoft.Network/applicationGateways/backendhealth/action'
@@ -381,7 +385,7 @@ module gatewayRights 'modules/gateway-rights.bicep' = [for group in union(gatewa
     principalId: identity.outputs.principalId
     mayAct: enforced
     syncRole: syncRole
-    extraSyncActions: union(extraSyncActions, selfHostedGatewayActions, certificateEntityActions, namedValueActions, applicationGatewayActions)
+    extraSyncActions: union(extraSyncActions, selfHostedGatewayActions, certificateEntityActions, namedValueActions, workspaceGatewayActions, applicationGatewayActions)
   }
 }]
 

@@ -280,7 +280,7 @@ def build(settings: Settings) -> App:
     services = ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults)
     kinds: dict[GatewayKind, Gateways] = {GatewayKind.API_MANAGEMENT: services}
     certificates = KeyVault(credential, shared)
-    kinds |= _parts_of_services(settings, arm, graph, certificates)
+    kinds |= _kinds_of_parts(settings, arm, graph, certificates)
     health = None
     if GatewayKind.APPLICATION_GATEWAY in settings.kinds:
         from rotation.clients.network import Network
@@ -323,20 +323,18 @@ def build(settings: Settings) -> App:
     return App(settings, world, insights, notices, keep, opened)
 
 
-def _parts_of_services(
+def _kinds_of_parts(
     settings: Settings, arm: "Arm", graph: "ResourceGraph", certificates: "KeyVault"
 ) -> Mapping[GatewayKind, Gateways]:
-    """The kinds that are parts of an API Management service, those of them that are turned on."""
-    wanted = settings.kinds & {
-        GatewayKind.SELF_HOSTED,
-        GatewayKind.CERTIFICATE_ENTITY,
-        GatewayKind.NAMED_VALUE,
-    }
+    """The kinds that are parts of API Management, those of them that are turned on."""
+    wanted = settings.kinds - {GatewayKind.API_MANAGEMENT, GatewayKind.APPLICATION_GATEWAY}
     if not wanted:
         return {}
     from rotation.clients.arm_entities import ArmEntities
+    from rotation.clients.arm_workspace_gateways import ArmWorkspaceGateways
     from rotation.gateways import entities
     from rotation.gateways.self_hosted import SelfHosted
+    from rotation.gateways.workspace_gateway import WorkspaceGateways
 
     clients, suffix, vaults = (arm, ArmEntities(arm), graph), settings.cloud.vault_suffix, settings.vaults
     found: dict[GatewayKind, Gateways] = {
@@ -349,6 +347,13 @@ def _parts_of_services(
         vaults=vaults,
         addresses=settings.self_hosted,
         expires_soon=settings.limits.expires_soon,
+    )
+    found[GatewayKind.WORKSPACE_GATEWAY] = WorkspaceGateways(
+        arm,
+        ArmWorkspaceGateways(arm),
+        vault_suffix=suffix,
+        vaults=vaults,
+        synced=settings.sync_workspace_gateways,
     )
     return {name: kind for name, kind in found.items() if name in wanted}
 

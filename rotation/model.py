@@ -72,6 +72,7 @@ class GatewayKind(StrEnum):
     APPLICATION_GATEWAY = "ApplicationGateway"
     CERTIFICATE_ENTITY = "CertificateEntity"
     NAMED_VALUE = "NamedValue"
+    WORKSPACE_GATEWAY = "WorkspaceGateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Kind:
 
     Where nothing can be connected to, because a certificate is used and not served, `not_served` says what
     for; then ARM's word is all there is. `takes_anything`: whatever the secret holds, not PKCS #12 alone.
+    `only_observed` says why none is synced, where the setting that a sync takes is off.
     """
 
     name: GatewayKind
@@ -130,6 +132,7 @@ class Kind:
     api_version: str = ""
     not_served: str = ""
     takes_anything: bool = False
+    only_observed: str = ""
 
 
 class Status(StrEnum):

@@ -175,9 +175,10 @@ def paused(case: _Case) -> tuple[Choice, str] | None:
 
 
 def observe_only(case: _Case) -> tuple[Choice, str] | None:
-    """A dry run, or ROTATION_MODE."""
+    """A dry run, ROTATION_MODE, or a kind that is only looked at."""
+    only = case.gateway.kind.only_observed
     if case.run.mode is not Mode.OBSERVE:
-        return None
+        return (Choice.OBSERVE_ONLY, f"a sync is needed, but {only}") if only else None
     return Choice.OBSERVE_ONLY, "a sync is needed, but this pass only observes."
 
 

@@ -129,6 +129,7 @@ class Settings:
     connect_to: Mapping[Address, Address]
     private_networks: tuple[str, ...]
     self_hosted: Mapping[str, tuple[Listener, ...]]
+    sync_workspace_gateways: bool
     ca_bundle: str | None
     schedule: str
     limits: Limits
@@ -163,6 +164,7 @@ class Settings:
             "connect_to": [f"{h}:{p}:{a}:{q}" for (h, p), (a, q) in self.connect_to.items()],
             "private_networks": list(self.private_networks),
             "self_hosted": {name: list(map(str, at)) for name, at in sorted(self.self_hosted.items())},
+            "workspace_gateways": "enforce" if self.sync_workspace_gateways else "observe",
             "ca_bundle": self.ca_bundle,
             "schedule": self.schedule,
             "drift_after_minutes": self.limits.drift_after.total_seconds() / 60,
@@ -208,6 +210,7 @@ def load(
         connect_to=reader.take("CONNECT_TO", {}, _connect_to),
         private_networks=reader.take("PRIVATE_NETWORKS", (), _networks),
         self_hosted=reader.take("SELF_HOSTED", {}, _self_hosted),
+        sync_workspace_gateways=reader.take("WORKSPACE_GATEWAYS", False, _mode),  # noqa: FBT003 - the default of a value
         ca_bundle=reader.take("CA_BUNDLE", None, _ca_bundle),
         schedule=reader.take("SCHEDULE", DEFAULT_SCHEDULE, parse_schedule),
         limits=Limits(

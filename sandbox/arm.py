@@ -21,6 +21,7 @@ from sandbox.arm_entities import ArmEntities
 from sandbox.arm_named_values import answer as named_value
 from sandbox.arm_network import ArmNetwork
 from sandbox.arm_rights import ArmRights, network_status
+from sandbox.arm_workspace_gateways import ArmWorkspaceGateways
 from sandbox.identity import Refusal, application, refusal
 from sandbox.resource_graph import ResourceGraph
 from sandbox.world import Server, Service, ServiceLockedError, Update, World
@@ -79,6 +80,7 @@ class Arm:
                 *rights.routes,
                 *ArmEntities(world, self._service).routes,
                 *ArmNetwork(world).routes,
+                *ArmWorkspaceGateways(world).routes,
             )
         ]
 

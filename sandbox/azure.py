@@ -26,6 +26,7 @@ from sandbox.ingestion import Ingestion
 from sandbox.key_vault import KeyVault
 from sandbox.tls_gateway import Contexts, Listener, Port
 from sandbox.witness import INSTRUMENTATION_KEY, canary
+from sandbox.workspace_gateway import WorkspaceGateway
 from sandbox.world import Service, World
 
 T = TypeVar("T")
@@ -149,6 +150,8 @@ class Azure:
             await self._listen(service)
         for gateway in world.application_gateways:
             await self._listen_at(gateway)
+        for workspace_gateway in world.workspace_gateways:
+            await self._listen_for(workspace_gateway)
         await self.event_grid.start()
 
     async def _serve(self, name: str, app: web.Application, names: Sequence[str] = ()) -> None:
@@ -185,6 +188,10 @@ class Azure:
                 Listener(service, service.location, self._contexts, gateway=False).answer
             )
             self._connect_to |= {name: port for name in others if not name.startswith("*")}
+
+    async def _listen_for(self, gateway: WorkspaceGateway) -> None:
+        port = self._listen_with(Listener(gateway, gateway.location, self._contexts).answer)
+        self._connect_to |= {binding.host_name: port for binding in gateway.bindings}
 
     async def _listen_at(self, gateway: ApplicationGateway) -> None:
         port = self._listen_with(Listener(gateway, gateway.location, self._contexts).answer)

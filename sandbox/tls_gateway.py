@@ -16,6 +16,7 @@ from weakref import WeakSet
 from sandbox.application_gateway import ApplicationGateway
 from sandbox.certificates import Leaf
 from sandbox.self_hosted import SelfHostedGateway
+from sandbox.workspace_gateway import WorkspaceGateway
 from sandbox.world import Service, TlsFault, Version
 
 _PATIENCE = 30.0  # seconds a handshake may take
@@ -110,7 +111,7 @@ class Listener:
 
     def __init__(
         self,
-        service: Service | SelfHostedGateway | ApplicationGateway,
+        service: Service | SelfHostedGateway | ApplicationGateway | WorkspaceGateway,
         region: str,
         contexts: Contexts,
         *,

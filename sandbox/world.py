@@ -21,6 +21,7 @@ from sandbox.self_hosted import Entity, HostnameConfiguration, SelfHostedGateway
 
 if TYPE_CHECKING:
     from sandbox.application_gateway import ApplicationGateway, FrontDoor
+    from sandbox.workspace_gateway import WorkspaceGateway
 
 T = TypeVar("T")
 
@@ -702,6 +703,7 @@ class World:
         self.removed: list[tuple[datetime, Service]] = []
         self.application_gateways: list[ApplicationGateway] = []
         self.front_doors: list[FrontDoor] = []
+        self.workspace_gateways: list[WorkspaceGateway] = []
         self.graph = GraphHabits()
         self.events: deque[KeyVaultEvent] = deque()
         self.faults: list[Fault] = []

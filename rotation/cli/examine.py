@@ -76,7 +76,7 @@ async def _registered(arm: reads.ArmReads) -> list[Line]:
 async def _gateway(arm: reads.ArmReads, gateway: Gateway, report: Report, settings: Settings) -> list[Line]:
     permissions = await arm.permissions(gateway.id)
     network: list[Line] = []
-    if not gateway.kind.api_version:  # only API Management has an account of its own network
+    if "/microsoft.apimanagement/service/" in gateway.key:  # which has an account of its own network
         hosts = {certificate.vault_host for certificate in gateway.certificates}
         answer = await arm.network_status(gateway.service_id or gateway.id)
         network = [doctor.gateway_reaches_vault(gateway, hosts, answer)]
@@ -88,7 +88,7 @@ async def _gateway(arm: reads.ArmReads, gateway: Gateway, report: Report, settin
             if followed and not gateway.service_id
             else []
         ),
-        doctor.gateway_is_reached(gateway, report.verdicts),
+        *([] if gateway.kind.not_served else [doctor.gateway_is_reached(gateway, report.verdicts)]),
         *network,
     ]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -44,6 +44,8 @@ _NOT_OFFERED = {
     "InvalidApiVersionParameter",
     "MethodNotAllowed",
 }
+
+Bodies = Sequence[Mapping[str, Any]]
 
 Got = tuple[Mapping[str, Any] | None, datetime | None]
 """A resource as a JSON body, None where there is none, with ARM's clock."""
@@ -281,6 +283,16 @@ async def pages(begin: Callable[..., AsyncItemPaged[Any]]) -> tuple[list[Mapping
             if await anext(listing, None) is None:
                 return bodies, max(clocks, default=None)
     raise ValueError(f"more than {MOST_PAGES} pages")
+
+
+async def whole_list(begin: Callable[..., AsyncItemPaged[Any]]) -> Bodies | str:
+    """A list as ARM sent it, or why it could not be read to its end."""
+    try:
+        bodies, _ = await pages(begin)
+    except (AzureError, TimeoutError, *MALFORMED) as error:
+        return clean(say(error))
+    odd = any(not isinstance(body, Mapping) for body in bodies)
+    return "the list has something else than objects" if odd else bodies
 
 
 def parts(service_id: str) -> tuple[str, str, str]:

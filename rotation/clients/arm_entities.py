@@ -7,20 +7,16 @@ https://learn.microsoft.com/rest/api/apimanagement/certificate/refresh-secret
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from azure.core.async_paging import AsyncItemPaged
-from azure.core.exceptions import AzureError
 from azure.mgmt.apimanagement.aio import ApiManagementClient
 
-from rotation.clients.arm import Arm, Got, get, pages, say
-from rotation.clients.http import MALFORMED
+from rotation.clients.arm import Arm, Bodies, Got, get, whole_list
 from rotation.model import SyncAnswer, clean
-
-Bodies = Sequence[Mapping[str, Any]]
 
 Collection = Literal["certificates", "namedValues"]
 
@@ -40,27 +36,28 @@ class ArmEntities:
     async def workspaces(self, service_id: str) -> Bodies | str:
         """The workspaces of a service."""
         client, where = self._at(service_id)
-        return await _list(partial(client.workspace.list_by_service, *where))
+        return await whole_list(partial(client.workspace.list_by_service, *where))
 
     async def listed(self, parent_id: str, collection: Collection) -> Bodies | str:
         """The certificate entities or named values of a service, or of a workspace of one."""
         client, where = self._at(parent_id)
-        return await _list(partial(_operations(client, collection, len(where)).list, *where))
+        bodies = await whole_list(partial(_operations(client, collection, len(where)).list, *where))
+        return bodies if isinstance(bodies, str) else [_bare(body) for body in bodies]
 
     async def gateways(self, service_id: str) -> Bodies | str:
         """The self-hosted gateways of a service."""
         client, where = self._at(service_id)
-        return await _list(partial(client.gateway.list_by_service, *where))
+        return await whole_list(partial(client.gateway.list_by_service, *where))
 
     async def hostnames(self, gateway_id: str) -> Bodies | str:
         """The hostname configurations of a self-hosted gateway."""
         client, where = self._at(gateway_id)
-        return await _list(partial(client.gateway_hostname_configuration.list_by_service, *where))
+        return await whole_list(partial(client.gateway_hostname_configuration.list_by_service, *where))
 
     async def authorities(self, gateway_id: str) -> Bodies | str:
         """The certificate authorities that a self-hosted gateway was given."""
         client, where = self._at(gateway_id)
-        return await _list(partial(client.gateway_certificate_authority.list_by_service, *where))
+        return await whole_list(partial(client.gateway_certificate_authority.list_by_service, *where))
 
     async def entity(self, entity_id: str) -> Got | str:
         """One certificate entity or named value, or why it cannot be read."""
@@ -121,11 +118,3 @@ def _bare(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(properties, Mapping):
         return body
     return {**body, "properties": {name: of for name, of in properties.items() if name != "value"}}
-
-
-async def _list(begin: Callable[..., AsyncItemPaged[Any]]) -> Bodies | str:
-    try:
-        bodies, _ = await pages(begin)
-        return [_bare(body) for body in bodies]
-    except (AzureError, TimeoutError, *MALFORMED) as error:
-        return clean(say(error))

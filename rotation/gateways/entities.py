@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rotation.gateways.bodies import mapping, reference, tagged
@@ -28,6 +29,7 @@ from rotation.gateways.service_parts import (
     by_key,
     hostnames_of,
     refused,
+    services,
     vault_error,
 )
 from rotation.model import (
@@ -127,7 +129,7 @@ class Entities:
         self._vaults = vaults
         self._reader = EntityReader(arm, entities, vault_suffix, vaults)
         what = "certificate entities" if self._collection == "certificates" else "named values"
-        self._services = Hourly(arm, graph, self._look, what)
+        self._services = Hourly(partial(services, arm, graph), self._look, what)
         self._renewed: set[CertificateId] = set()
         self._others: dict[CertificateId, tuple[float, CertificateUnreadable]] = {}
 
@@ -136,7 +138,7 @@ class Entities:
         seen = await self._services.see()
         referred = [
             (service, body, found.certificate)
-            for service, parts in seen.services
+            for service, parts in seen.parents
             for body in parts.values()
             if (found := reference(_secret(body), self._vault_suffix, self._vaults))
         ]
@@ -144,7 +146,7 @@ class Entities:
         mine = [(service, body) for service, body, found in referred if found in self._renewed]
         gateways = [gateway for service, body in mine if (gateway := self._gateway(service, body))]
         known = {gateway.key for gateway in gateways}
-        warnings = [text for each in seen.services for text in self._refused(*each, known)]
+        warnings = [text for each in seen.parents for text in self._refused(*each, known)]
         if forbidden := sorted({each.vault_host for each in self._forbidden()}):
             warnings.append(
                 f"The certificates of {', '.join(forbidden)} may not be read, so the {self._collection} that"

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rotation.gateways.bodies import tagged
@@ -26,6 +27,7 @@ from rotation.gateways.service_parts import (
     hostnames_of,
     moment,
     refused,
+    services,
     vault_error,
 )
 from rotation.model import (
@@ -108,15 +110,16 @@ class SelfHosted:
     ) -> None:
         self._entities = entities
         self._reader = EntityReader(arm, entities, vault_suffix, vaults)
-        self._services = Hourly(arm, graph, self._parts, "self-hosted gateways", SELF_HOSTED_TIERS)
+        find = partial(services, arm, graph, SELF_HOSTED_TIERS)
+        self._services = Hourly(find, self._parts, "self-hosted gateways")
         self._addresses = addresses
         self._expires_soon = expires_soon
 
     async def discover(self, shard: Shard | None = None) -> Inventory:  # noqa: ARG002 - they are few
         """Every entity that a self-hosted gateway serves; what cannot be seen is a problem, never silence."""
         seen = await self._services.see()
-        gateways = [g for service, parts in seen.services for g in self._gateways(service, parts)]
-        warnings = [text for each in seen.services for text in self._warnings(*each, seen.as_of)]
+        gateways = [g for service, parts in seen.parents for g in self._gateways(service, parts)]
+        warnings = [text for each in seen.parents for text in self._warnings(*each, seen.as_of)]
         return Inventory(tuple(gateways), tuple(seen.problems), seen.as_of, tuple(warnings))
 
     async def read(self, gateway: Gateway) -> Gateway | str:

@@ -8,17 +8,34 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from rotation.gateways.bodies import mapping, reference, tagged, tags, thumbprint
 from rotation.model import Gateway, SyncAnswer, Unpinning, clean, shorten
 
 if TYPE_CHECKING:
-    from rotation.clients.arm import Arm
-    from rotation.clients.arm_entities import ArmEntities, Bodies
+    from rotation.clients.arm import Arm, Bodies
+    from rotation.clients.arm_entities import ArmEntities
     from rotation.clients.resource_graph import ResourceGraph
 
+
+class Parent(Protocol):
+    """What has parts: a service, or a workspace gateway."""
+
+    @property
+    def id(self) -> str:
+        """The ARM resource id."""
+
+    @property
+    def name(self) -> str:
+        """The last part of it."""
+
+
+S = TypeVar("S", bound=Parent)
 P = TypeVar("P")
+
+Found = tuple[list[S], list[str], datetime | None]
+"""Parents, what could not be seen of them, and ARM's clock."""
 
 SELF_HOSTED_TIERS = frozenset({"developer", "premium"})
 """The tiers that have self-hosted gateways."""
@@ -63,93 +80,91 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen(Generic[P]):
-    """Services with what each of them has; `problems` say what could not be seen, `as_of` is ARM's clock."""
+class Seen(Generic[S, P]):
+    """Parents with what each of them has; `problems` say what could not be seen, `as_of` is ARM's clock."""
 
-    services: Sequence[tuple[Service, P]]
+    parents: Sequence[tuple[S, P]]
     problems: list[str]
     as_of: datetime | None
 
 
-class Hourly(Generic[P]):
-    """What `look` finds out about a service, or why it could not: asked once an hour and remembered.
+class Hourly(Generic[S, P]):
+    """What `look` finds out about a parent, or why it could not: asked once an hour and remembered.
 
-    Of all services of these tiers, or of every tier where there are none; `what` says it in words.
+    `find` gives the parents, at every pass; `what` they have, and `of` whom, are words for a sentence.
     """
 
     def __init__(
         self,
-        arm: "Arm",
-        graph: "ResourceGraph",
-        look: Callable[[Service], Awaitable[P | str]],
+        find: Callable[[], Awaitable[Found[S]]],
+        look: Callable[[S], Awaitable[P | str]],
         what: str,
-        tiers: frozenset[str] = frozenset(),
+        of: str = "services",
     ) -> None:
-        self._arm = arm
-        self._graph = graph
+        self._find = find
         self._look = look
         self._what = what
-        self._tiers = tiers
+        self._of = of
         self._known: dict[str, tuple[float, P]] = {}
         self._looked_at: dict[str, float] = {}
 
-    async def see(self) -> Seen[P]:
-        """The services as they are now; what cannot be seen is a problem, never silence."""
-        services, problems, as_of = await self._services()
+    async def see(self) -> Seen[S, P]:
+        """The parents as they are now; what cannot be seen is a problem, never silence."""
+        parents, problems, as_of = await self._find()
         too_old = asyncio.get_running_loop().time() - LOOKED_EVERY.total_seconds()
-        due = [s for s in services if self._known.get(s.id.lower(), (too_old,))[0] <= too_old]
-        due.sort(key=lambda service: self._looked_at.get(service.id.lower(), 0.0))
-        problems += await self._look_at(due[:MOST_LOOKED_AT])
-        unseen = sorted(s.name for s in services if s.id.lower() not in self._known)
+        due = [each for each in parents if self._known.get(each.id.lower(), (too_old,))[0] <= too_old]
+        due.sort(key=lambda each: self._looked_at.get(each.id.lower(), 0.0))
+        problems = problems + await self._look_at(due[:MOST_LOOKED_AT])
+        unseen = sorted(each.name for each in parents if each.id.lower() not in self._known)
         if len(due) > MOST_LOOKED_AT and unseen:
             problems.append(
-                f"The {self._what} of {len(unseen)} services ({', '.join(unseen[:5])}, …) were not"
-                f" looked at yet: {MOST_LOOKED_AT} services in a pass are the most. The next one goes on."
+                f"The {self._what} of {len(unseen)} {self._of} ({', '.join(unseen[:5])}, …) were not"
+                f" looked at yet: {MOST_LOOKED_AT} {self._of} in a pass are the most. The next one goes on."
             )
-        seen = [(s, known[1]) for s in services if (known := self._known.get(s.id.lower()))]
+        seen = [(each, known[1]) for each in parents if (known := self._known.get(each.id.lower()))]
         return Seen(seen, problems, as_of)
 
-    def forget(self, service_id: str) -> None:
+    def forget(self, parent_id: str) -> None:
         """Look again at the next pass."""
-        self._known.pop(service_id.lower(), None)
+        self._known.pop(parent_id.lower(), None)
 
-    async def _services(self) -> tuple[list[Service], list[str], datetime | None]:
-        """The services of these tiers; what the graph does not show is listed."""
-        found = await self._graph.tiers()
-        rows: Sequence[Mapping[str, Any]] = ()
-        as_of: datetime | None = None
-        if not isinstance(found, str):
-            rows, as_of = found.rows, found.as_of
-        shown = {_subscription(str(row["id"])) for row in rows}
-        to_list = [each for each in self._arm.subscriptions if each not in shown]
-        bodies, problems, listed_at = await self._arm.list_api_management_services(to_list)
-        services: dict[str, Service] = {}
-        for body in (*rows, *bodies):
-            try:
-                service = _service(body)
-            except ValueError as error:
-                problems.append(f"A service of API Management could not be read: {clean(error)}")
-                continue
-            wanted = not self._tiers or service.tier in self._tiers
-            if wanted and _subscription(service.id) in self._arm.subscriptions:
-                services[service.id.lower()] = service
-        return list(services.values()), problems, max((c for c in (as_of, listed_at) if c), default=None)
-
-    async def _look_at(self, services: Iterable[Service]) -> list[str]:
-        """Find out what these services have; returns what could not be read."""
+    async def _look_at(self, parents: Iterable[S]) -> list[str]:
+        """Find out what these have; returns what could not be read."""
         turns, clock = asyncio.Semaphore(READS_AT_ONCE), asyncio.get_running_loop().time
 
-        async def one(service: Service) -> str | None:
+        async def one(parent: S) -> str | None:
             async with turns:
-                at = self._looked_at[service.id.lower()] = clock()
-                parts = await self._look(service)
+                at = self._looked_at[parent.id.lower()] = clock()
+                parts = await self._look(parent)
             if isinstance(parts, str):
-                return f"{service.name}: its {self._what} could not be read ({parts})."
-            self._known[service.id.lower()] = at, parts
+                return f"{parent.name}: its {self._what} could not be read ({parts})."
+            self._known[parent.id.lower()] = at, parts
             return None
 
-        answers = await asyncio.gather(*map(one, services))
+        answers = await asyncio.gather(*map(one, parents))
         return [answer for answer in answers if answer]
+
+
+async def services(arm: "Arm", graph: "ResourceGraph", tiers: frozenset[str] = frozenset()) -> Found[Service]:
+    """The services of these tiers, or of all; what the graph does not show is listed."""
+    found = await graph.tiers()
+    rows: Sequence[Mapping[str, Any]] = ()
+    as_of: datetime | None = None
+    if not isinstance(found, str):
+        rows, as_of = found.rows, found.as_of
+    shown = {_subscription(str(row["id"])) for row in rows}
+    to_list = [each for each in arm.subscriptions if each not in shown]
+    bodies, problems, listed_at = await arm.list_api_management_services(to_list)
+    known: dict[str, Service] = {}
+    for body in (*rows, *bodies):
+        try:
+            service = _service(body)
+        except ValueError as error:
+            problems.append(f"A service of API Management could not be read: {clean(error)}")
+            continue
+        if (not tiers or service.tier in tiers) and _subscription(service.id) in arm.subscriptions:
+            known[service.id.lower()] = service
+    return list(known.values()), problems, max((c for c in (as_of, listed_at) if c), default=None)
 
 
 class EntityReader:

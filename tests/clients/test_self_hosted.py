@@ -13,8 +13,8 @@ import pytest
 from azure.identity.aio import ManagedIdentityCredential
 from jsonschema import Draft7Validator
 
-from rotation.clients.arm import Arm
-from rotation.clients.arm_entities import ArmEntities, Bodies
+from rotation.clients.arm import Arm, Bodies
+from rotation.clients.arm_entities import ArmEntities
 from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.resource_graph import ResourceGraph
 from rotation.gateways.self_hosted import KIND, SelfHosted

@@ -11,7 +11,7 @@ import pytest
 
 from rotation import settings
 from rotation.api import Role
-from rotation.gateways import application_gateway, entities, self_hosted
+from rotation.gateways import application_gateway, entities, self_hosted, workspace_gateway
 from rotation.model import GatewayKind
 from sandbox.stage import Stage
 from sandbox.world import Hostname, World
@@ -399,6 +399,7 @@ def test_every_kind_of_gateway_gets_the_rights_that_it_needs() -> None:
             kind.name.lower(): [kind.action, entities.in_workspaces(kind).action]
             for kind in (entities.CERTIFICATES, entities.NAMED_VALUES)
         },
+        "workspacegateway": [workspace_gateway.KIND.action],
         "applicationgateway": [application_gateway.KIND.action, application_gateway.HEALTH_ACTION],
     }
 

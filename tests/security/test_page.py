@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rotation.cli.screen import Screen
-from rotation.gateways import application_gateway, entities, self_hosted
+from rotation.gateways import application_gateway, entities, self_hosted, workspace_gateway
 from rotation.settings import CLOUDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,15 @@ def all_tests() -> set[str]:
 
 def calls_there_are() -> Iterator[str]:
     """Every way in which the app asks Azure for something: the public coroutines of its clients."""
-    for module in ("arm", "arm_entities", "network", "key_vault", "app_insights", "notices"):
+    for module in (
+        "arm",
+        "arm_entities",
+        "arm_workspace_gateways",
+        "network",
+        "key_vault",
+        "app_insights",
+        "notices",
+    ):
         tree = ast.parse((ROOT / f"rotation/clients/{module}.py").read_text(encoding="utf-8"))
         for found in (node for node in tree.body if isinstance(node, ast.ClassDef)):
             for node in found.body:
@@ -83,6 +91,7 @@ def test_the_permissions_of_the_table_are_those_of_the_template() -> None:
     by_role = {action for action in re.findall(r"'([^']+)'", exact) if not action.endswith("/read")}
     by_kind = {
         self_hosted.KIND.action,
+        workspace_gateway.KIND.action,
         application_gateway.KIND.action,
         application_gateway.HEALTH_ACTION,
         *(

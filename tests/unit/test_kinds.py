@@ -6,17 +6,28 @@ from datetime import timedelta
 import pytest
 
 from rotation.cli.inventory import pinned
-from rotation.gateways import api_management, application_gateway, entities, self_hosted
+from rotation.gateways import api_management, application_gateway, entities, self_hosted, workspace_gateway
 from rotation.history import note, reading_rank
 from rotation.inventory import comes_before
-from rotation.model import Binding, Choice, Evidence, Gateway, Kind, LastVerdict, LedgerRow, Reason, Status
+from rotation.model import (
+    Binding,
+    Choice,
+    Evidence,
+    Gateway,
+    Kind,
+    LastVerdict,
+    LedgerRow,
+    Mode,
+    Reason,
+    Status,
+)
 from rotation.plan import decide
 from rotation.verdict import Limits, judge
 from tests.unit import build
 from tests.unit.build import NEW, NOW, OLD, evidence, failed, minutes, served
 
 SERVING = (api_management.KIND, self_hosted.KIND, application_gateway.KIND)
-KINDS = (*SERVING, entities.CERTIFICATES, entities.NAMED_VALUES)
+KINDS = (*SERVING, entities.CERTIFICATES, entities.NAMED_VALUES, workspace_gateway.KIND)
 
 
 def hosted(binding: Binding, vault_error: str | None = None) -> Gateway:
@@ -169,6 +180,19 @@ def test_only_a_kind_that_goes_down_waits_for_a_window() -> None:
         choices.append(decide(gateway, [verdict], build.row(attempts=0), build.run()).choice)
 
     assert [Choice.NEEDS_WINDOW, Choice.SYNC, Choice.SYNC] == choices
+
+
+def test_a_kind_in_preview_is_synced_only_where_a_setting_says_so() -> None:
+    """Proves that not even force goes past that."""
+    choices = []
+    for mode in (Mode.REPAIR, Mode.FORCE):
+        for kind in (workspace_gateway.KIND, replace(workspace_gateway.KIND, only_observed="")):
+            gateway = build.gateway(build.binding(configured=OLD), kind=kind)
+            verdict = judge(evidence(served(OLD), at=gateway), NOW, Limits())
+            run = build.run(mode)
+            choices.append(decide(gateway, [verdict], build.row(attempts=0), run).choice)
+
+    assert [Choice.OBSERVE_ONLY, Choice.SYNC] * 2 == choices
 
 
 def test_a_sync_is_in_flight_as_long_as_its_kind_may_take() -> None:

@@ -61,6 +61,7 @@ def test_one_setting_is_enough() -> None:
         vaults=frozenset(),
         connect_to={},
         self_hosted={},
+        sync_workspace_gateways=False,
         private_networks=(),
         ca_bundle=None,
         schedule="15 */5 * * * *",
@@ -121,6 +122,7 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
 
 
 GOOD: dict[str, tuple[str, str, str, object]] = {
+    "workspace gateways that are synced": ("WORKSPACE_GATEWAYS", "Enforce", "sync_workspace_gateways", True),
     "most syncs": ("MAX_SYNCS", "5", "brakes", Brakes(most_syncs=5)),
     "the Developer tier at night": (
         "DEVELOPER_TIER",
@@ -539,6 +541,7 @@ def test_what_is_shown_holds_no_secret_and_all_else() -> None:
         "vaults": ["kv-a.vault.azure.net", "kv-b.vault.azure.net"],
         "connect_to": ["a.example:443:10.0.0.4:8443"],
         "self_hosted": {"edge": ["10.0.0.5:443"]},
+        "workspace_gateways": "observe",
         "private_networks": [],
         "ca_bundle": None,
         "schedule": "15 */5 * * * *",
