@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from rotation.model import Front, Gateway, Scope
+from rotation.model import Authority, Front, Gateway, Scope
 
 
 def select(gateways: Iterable[Gateway], scope: Scope) -> tuple[Gateway, ...]:
@@ -33,6 +33,14 @@ def _selects(scope: Scope, gateway: Gateway) -> bool:
     if scope.vault_host is not None:
         return any(certificate.vault_host == scope.vault_host for certificate in gateway.certificates)
     return scope.shard is None or scope.shard.holds(gateway.key)
+
+
+def authorities(
+    found: Iterable[Authority], gateways: Iterable[Gateway], scope: Scope
+) -> tuple[Authority, ...]:
+    """Those of the services whose gateways are selected; all of them where nothing is named."""
+    services = {(gateway.service_id or gateway.id).lower() for gateway in gateways}
+    return tuple(each for each in found if scope.everything or each.service_id.lower() in services)
 
 
 def in_front(gateways: Iterable[Gateway], fronts: Iterable[Front]) -> list[Gateway]:

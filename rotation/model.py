@@ -539,6 +539,22 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority that a self-hosted `gateway` of a service was given, to judge its clients by.
+
+    `name` is that of the certificate entity that holds it; `not_after` is None where that cannot be read.
+    """
+
+    service_id: str
+    gateway: str
+    name: str
+    trusted: bool
+    subject: str
+    thumbprint: str | None
+    not_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """What a discovery saw. `as_of` is ARM's clock; `problems` say what could not be seen.
 
@@ -550,6 +566,7 @@ class Inventory:
     as_of: datetime | None
     warnings: tuple[str, ...] = ()
     fronts: tuple[Front, ...] = ()
+    authorities: tuple[Authority, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -880,7 +897,7 @@ class Report:
     """The result of one pass.
 
     `rows` are the ledger's after it, by gateway key. `missing` counts gateways that were known and have
-    vanished. `pause` is the kill switch, None where it is off.
+    vanished. `pause` is the kill switch, None where it is off. `authorities` are self-hosted gateways'.
     """
 
     run: Pass
@@ -893,3 +910,4 @@ class Report:
     missing: int = 0
     pause: Pause | None = None
     calls: Calls = Calls()
+    authorities: tuple[Authority, ...] = ()

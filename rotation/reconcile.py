@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 from rotation import history, telemetry
 from rotation.brakes import Brakes, admit, answered, hold_back, subscription, subscription_row
-from rotation.inventory import comes_before, in_front, select
+from rotation.inventory import authorities, comes_before, in_front, select
 from rotation.model import (
     BackendHealth,
     Binding,
@@ -304,6 +304,7 @@ async def reconcile(  # noqa: PLR0913 - what a pass is made of
         rows={**rows, **stored},
         missing=missing.number,
         pause=pause,
+        authorities=authorities(inventory.authorities, gateways, scope),
     )
 
 
@@ -334,6 +335,7 @@ async def _discover(kinds: Mapping[GatewayKind, Gateways], shard: Shard | None, 
         max((inventory.as_of for inventory in seen if inventory.as_of), default=None),
         tuple(dict.fromkeys(warning for inventory in seen for warning in inventory.warnings)),
         fronts=tuple(front for inventory in seen for front in inventory.fronts),
+        authorities=tuple(each for inventory in seen for each in inventory.authorities),
     )
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from rotation.model import (
+    Authority,
     CertificateVersion,
     Choice,
     Decision,
@@ -41,6 +42,7 @@ def to_json(report: Report) -> dict[str, object]:
         "pause": pause_to_json(report.pause),
         "decisions": [decision_to_json(d) for d in report.decisions],
         "rotations": _rotations(report),
+        "authorities": [_authority(each, run.now) for each in report.authorities],
         "verdicts": [_verdict(v, run.now) for v in sorted(report.verdicts, key=urgency)],
     }
 
@@ -79,8 +81,14 @@ def whole(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
             key=lambda rotation: str(rotation["noticed"]),
             reverse=True,
         )[:MOST_ROTATIONS],
+        "authorities": _each_once(one for part in found for one in part.get("authorities", ())),
         "verdicts": sorted((verdict for part in found for verdict in part["verdicts"]), key=_urgency),
     }
+
+
+def _each_once(authorities: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Every shard sees all of them."""
+    return list({(one["service"], one["gateway"], one["name"]): one for one in authorities}.values())
 
 
 def _shards(part: Mapping[str, Any]) -> int:
@@ -264,6 +272,19 @@ def _verdict(verdict: Verdict, now: datetime) -> dict[str, object]:
         "expected_not_after": expected.not_after.isoformat() if expected else None,
         "configured": evidence.binding.configured,
         "served": [_group(o, n, now) for o, n in _grouped(evidence.observations)],
+    }
+
+
+def _authority(authority: Authority, now: datetime) -> dict[str, object]:
+    return {
+        "service": authority.service_id.rpartition("/")[2],
+        "gateway": authority.gateway,
+        "name": authority.name,
+        "trusted": authority.trusted,
+        "subject": authority.subject,
+        "thumbprint": authority.thumbprint,
+        "not_after": _iso(authority.not_after),
+        "days_to_expiry": (authority.not_after - now).days if authority.not_after else None,
     }
 
 

@@ -103,6 +103,7 @@ def check(
     asked = _asked(screen, settings, gateway, hostname, certificate, vault, everything=True)
     report = _look(screen, settings, asked.scope)
     _show_verdicts(screen, report)
+    _show_authorities(screen, report)
     screen.end(of_report(report), reports.to_json(report))
 
 
@@ -530,8 +531,31 @@ def _show_verdicts(screen: Screen, report: Report) -> None:
         ),
     )
     for verdict in verdicts:
-        if verdict.reason not in {Reason.SERVED, Reason.NOT_FROM_KEY_VAULT}:
+        if verdict.reason not in {Reason.SERVED, Reason.NOT_FROM_KEY_VAULT, Reason.CONFIGURED_ONLY}:
             screen.line(f"- {verdict.message}")
+
+
+def _show_authorities(screen: Screen, report: Report) -> None:
+    """Where self-hosted gateways have some: what they judge their clients by, and until when."""
+    if not report.authorities:
+        return
+    screen.part("authorities", "Certificate authorities of self-hosted gateways")
+    screen.table(
+        ("service", "gateway", "authority", "trusted", "thumbprint", "ends"),
+        (
+            (
+                each.service_id.rpartition("/")[2],
+                each.gateway,
+                each.name,
+                "yes" if each.trusted else "no",
+                (each.thumbprint or "")[:10],
+                f"{each.not_after:%Y-%m-%d}" if each.not_after else "",
+            )
+            for each in sorted(
+                report.authorities, key=lambda one: (one.not_after or report.run.now, one.name)
+            )
+        ),
+    )
 
 
 def _names(verdict: Verdict) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rotation.gateways.bodies import tagged
+from rotation.gateways.bodies import tagged, thumbprint
 from rotation.gateways.service_parts import (
     SELF_HOSTED_TIERS,
     UNPINNED,
@@ -32,6 +32,7 @@ from rotation.gateways.service_parts import (
 )
 from rotation.model import (
     Address,
+    Authority,
     Binding,
     Endpoint,
     Gateway,
@@ -83,12 +84,12 @@ Addresses = Mapping[str, tuple[Address, ...]]
 class _Parts:
     """What a service has: certificate entities by key, and of each gateway what refers to them.
 
-    A hostname is (gateway, hostname, entity's key), an authority (gateway, entity's key).
+    A hostname is (gateway, hostname, entity's key), an authority (gateway, entity's key, whether trusted).
     """
 
     entities: Mapping[str, Mapping[str, Any]]
     hostnames: tuple[tuple[str, str, str], ...]
-    authorities: tuple[tuple[str, str], ...]
+    authorities: tuple[tuple[str, str, bool], ...]
 
 
 class SelfHosted:
@@ -120,7 +121,13 @@ class SelfHosted:
         seen = await self._services.see()
         gateways = [g for service, parts in seen.parents for g in self._gateways(service, parts)]
         warnings = [text for each in seen.parents for text in self._warnings(*each, seen.as_of)]
-        return Inventory(tuple(gateways), tuple(seen.problems), seen.as_of, tuple(warnings))
+        return Inventory(
+            tuple(gateways),
+            tuple(seen.problems),
+            seen.as_of,
+            tuple(warnings),
+            authorities=tuple(one for each in seen.parents for one in _authorities(*each)),
+        )
 
     async def read(self, gateway: Gateway) -> Gateway | str:
         """The entity itself, as it is now, and its service's tags; or why they could not be read."""
@@ -162,7 +169,7 @@ class SelfHosted:
             hostnames,
             tuple(
                 # An authority has the name of its certificate entity.
-                (gateway, f"{service.id}/certificates/{body.get('name', '')}".lower())
+                (gateway, f"{service.id}/certificates/{body.get('name', '')}".lower(), _trusted(body))
                 for gateway, bodies in zip(names, lists, strict=True)
                 for body in bodies
             ),
@@ -247,12 +254,32 @@ class SelfHosted:
         for key, body in parts.entities.items():
             if key not in served and (error := vault_error(body)):
                 yield refused(service, KIND.subject, key, error)
-        for gateway, key in parts.authorities:
-            properties = parts.entities.get(key, {}).get("properties")
-            ends = moment(properties.get("expirationDate")) if isinstance(properties, Mapping) else None
+        for authority in _authorities(service, parts):
+            ends = authority.not_after
             if now and ends and ends - now <= self._expires_soon:
                 yield (
-                    f"{service.name}: the self-hosted gateway {gateway} was given the certificate authority"
-                    f" {clean(key.rpartition('/')[2])}, which ends {ends:%Y-%m-%d}. Upload its successor, and"
-                    " take this one away when nothing is issued by it any more."
+                    f"{service.name}: the self-hosted gateway {authority.gateway} was given the certificate"
+                    f" authority {authority.name}, which ends {ends:%Y-%m-%d}. Upload its successor, and take"
+                    " this one away when nothing is issued by it any more."
                 )
+
+
+def _authorities(service: Service, parts: _Parts) -> Iterator[Authority]:
+    """What the service's gateways were given, with what the entity of each says."""
+    for gateway, key, trusted in parts.authorities:
+        found = parts.entities.get(key, {}).get("properties")
+        properties = found if isinstance(found, Mapping) else {}
+        yield Authority(
+            service_id=service.id,
+            gateway=gateway,
+            name=clean(key.rpartition("/")[2]),
+            trusted=trusted,
+            subject=clean(properties.get("subject") or ""),
+            thumbprint=thumbprint(properties.get("thumbprint")),
+            not_after=moment(properties.get("expirationDate")),
+        )
+
+
+def _trusted(body: Mapping[str, Any]) -> bool:
+    properties = body.get("properties")
+    return isinstance(properties, Mapping) and properties.get("isTrusted") is True

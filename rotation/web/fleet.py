@@ -381,6 +381,11 @@ class Fleet:
         return told
 
     @property
+    def authorities(self) -> list[Json]:
+        """What self-hosted gateways judge their clients by, the first to end on top."""
+        return sorted(self.report.get("authorities", ()), key=lambda each: str(each["not_after"] or ""))
+
+    @property
     def observes(self) -> bool:
         """Whether the app only looks."""
         return self.settings.get("mode") == "observe"

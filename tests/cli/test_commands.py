@@ -44,6 +44,19 @@ def test_check_says_what_is_served_and_its_exit_code_follows(tmp_path: Path) -> 
         assert (4, "VaultUnreadable") == (unseen.code, unseen.rows[0][1])
 
 
+def test_check_lists_the_authorities_of_self_hosted_gateways(tmp_path: Path) -> None:
+    """After the hostnames, named in the first field."""
+    world, _, service = contoso("Premium")
+    root = service.add_entity("corp-root", uploaded=world.ca.issue(["corp.contoso.com"], days=400))
+    service.add_self_hosted("edge-berlin", {}, (), [root])
+    with shell(world, tmp_path, {"ROTATION_KINDS": "SelfHostedGateway"}) as terminal:
+        seen = terminal.run("check")
+        ends = f"{root.held_at(world.clock.now()).not_after:%Y-%m-%d}"
+
+    assert ["authorities", "apim-contoso", "edge-berlin", "corp-root", "yes"] == seen.rows[-1][:5]
+    assert ends == seen.rows[-1][-1]
+
+
 def test_looking_leaves_no_trace(tmp_path: Path) -> None:
     """No sync, nothing in Application Insights, whatever ROTATION_MODE says."""
     world, certificate, service = contoso()

@@ -216,6 +216,31 @@ def test_an_authority_that_ends_soon_is_told() -> None:
         assert f"ends {root.held_at(world.clock.now()).not_after:%Y-%m-%d}" in problem
 
 
+def test_the_authorities_that_a_gateway_trusts_are_listed_with_their_end() -> None:
+    """In the report, on the page, and only those of the service that was asked for."""
+    world, certificate, managed, _, _ = contoso()
+    root = managed.add_entity("corp-root", uploaded=world.ca.issue(["corp.contoso.com"], days=400))
+    managed.add_self_hosted("edge-paris", {}, (), [root])
+    other = world.add_service(
+        "apim-other", hostnames=(Hostname("other.contoso.com", certificate=certificate),)
+    )
+    with Stage(world, ON) as stage:
+        stage.tick()
+        held = root.held_at(world.clock.now())
+        (listed,) = stage.status()["report"]["authorities"]
+        assert ("apim-contoso", "edge-paris", "corp-root", True, held.thumbprint) == tuple(
+            listed[name] for name in ("service", "gateway", "name", "trusted", "thumbprint")
+        )
+        assert listed["not_after"].startswith(f"{held.not_after:%Y-%m-%dT%H:%M:%S}")
+        assert 399 == listed["days_to_expiry"]
+        page = stage.host.request("GET", "/api/page", key="function").body.decode()
+        assert "apim-contoso/edge-paris" in page
+        assert f"{held.not_after:%Y-%m-%d}, <b>399 days</b>" in page
+
+        assert [listed["name"]] == [a["name"] for a in stage.resync(hostname=MANAGED).json()["authorities"]]
+        assert [] == stage.resync(gateway=other.id).json()["authorities"]
+
+
 @pytest.mark.parametrize("path", ["/gateways$", "/certificates$", "/hostnameConfigurations$"])
 def test_a_kind_that_cannot_be_read_does_not_hide_the_other(path: str) -> None:
     """The managed gateway is proven, and the report says what is missing."""

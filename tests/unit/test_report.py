@@ -55,6 +55,7 @@ def test_a_report_says_who_asked_for_what_when() -> None:
         "pause": {"at": "2026-03-02T10:00:00+00:00", "reason": "change freeze"},
         "decisions": [],
         "rotations": [],
+        "authorities": [],
         "verdicts": [],
     }
     actual = written(

@@ -1,12 +1,13 @@
 """One report of the reports of all shards."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from rotation.model import Scope, Shard, Status
+from rotation.model import Authority, Scope, Shard, Status
 from rotation.report import to_json, whole
 from tests.unit import build
 from tests.unit.build import NOW
@@ -74,3 +75,16 @@ def test_a_set_that_was_never_whole_says_so() -> None:
 
     assert found
     assert ["3 of 4 shards were not looked at yet."] == found["problems"]
+
+
+def test_what_every_shard_sees_is_told_once() -> None:
+    """Proves it of authorities, also with a report that was kept before there were any."""
+    named = {"service_id": "/x/apim", "gateway": "edge-berlin", "name": "corp-root"}
+    root = Authority(**named, trusted=True, subject="", thumbprint=None, not_after=NOW)
+    parts = [dict(part(number, 2, 5 * number)) for number in (1, 2)]
+    for each in parts:
+        each["authorities"] = to_json(replace(build.report(), authorities=(root,)))["authorities"]
+    old = [{name: value for name, value in each.items() if name != "authorities"} for each in parts]
+
+    assert ["corp-root"] == [each["name"] for each in (whole(parts) or {})["authorities"]]
+    assert [] == (whole(old) or {})["authorities"]
