@@ -68,8 +68,8 @@ class Network:
             if isinstance(answer, str):
                 return answer
             page, following = answer[0].get("value"), answer[0].get("nextLink")
-            if not isinstance(page, list):
-                return "the answer has no list"
+            if not isinstance(page, list) or not all(isinstance(each, Mapping) for each in page):
+                return "the answer has no list of gateways"
             found += page
             if not following:
                 return found

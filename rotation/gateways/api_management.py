@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rotation.gateways.bodies import mapping, reference, sequence, tagged, tags, thumbprint
+from rotation.gateways.bodies import mapping, reference, sequence, tagged, tags, thumbprint, within
 from rotation.model import (
     Binding,
     Census,
@@ -230,7 +230,7 @@ class ApiManagement:
         return replace(gateway, as_of=as_of)
 
     def _gateway(self, body: Mapping[str, Any]) -> Gateway:
-        return from_arm(body, self._vault_suffix, self._vaults)
+        return within(self._arm.subscriptions, from_arm(body, self._vault_suffix, self._vaults))
 
 
 def from_arm(body: Mapping[str, Any], vault_suffix: str, vaults: frozenset[str]) -> Gateway:

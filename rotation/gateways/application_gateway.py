@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rotation.gateways import fronts
-from rotation.gateways.bodies import mapping, reference, sequence, tagged, tags
+from rotation.gateways.bodies import mapping, reference, sequence, tagged, tags, within
 from rotation.gateways.fronts import referred
 from rotation.model import (
     ANY_NAME,
@@ -230,7 +230,8 @@ class ApplicationGateways:
         return {resource_id: clean(address) for resource_id, address in found if address}
 
     def _gateway(self, body: Mapping[str, Any], addresses: Mapping[str, str]) -> Gateway:
-        return from_arm(body, addresses, self._scoped.vault_suffix, self._scoped.vaults)
+        gateway = from_arm(body, addresses, self._scoped.vault_suffix, self._scoped.vaults)
+        return within(self._scoped.subscriptions, gateway)
 
 
 def from_arm(
@@ -286,7 +287,7 @@ def _bindings(
                 hostname=_asked_for(hostname),
                 region=clean(body.get("location", "")),
                 host=host or "",
-                port=port if isinstance(port, int) else 443,
+                port=port if type(port) is int and 0 < port < 65536 else 443,
                 connections=connections if url else 1,
             )
             yield Binding(

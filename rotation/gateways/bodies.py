@@ -1,10 +1,10 @@
 """What the kinds of gateway read alike in ARM's bodies: tags, references to Key Vault, and their shape."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
-from rotation.model import KeyVaultReference
+from rotation.model import Gateway, KeyVaultReference, clean
 
 TAG_EXCLUDE = "rotation-exclude"
 TAG_PAUSE = "rotation-pause"
@@ -44,6 +44,17 @@ def tagged(found: Mapping[str, str]) -> Tagged:
 def _ring(text: str) -> int:
     """A ring from 0 to 9; what is no such number is the last, because it was meant to wait."""
     return int(text) if text in set("0123456789") else LAST_RING
+
+
+def within(subscriptions: Collection[str], gateway: Gateway) -> Gateway:
+    """The gateway, if it is in one of these subscriptions (in lower case), whoever has shown it to us.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if gateway.key.split("/")[2] not in subscriptions:
+        raise ValueError(f"{clean(gateway.id)} is in none of the subscriptions that are looked at")
+    return gateway
 
 
 def reference(

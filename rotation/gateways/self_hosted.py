@@ -31,6 +31,7 @@ from rotation.gateways.service_parts import (
     vault_error,
 )
 from rotation.model import (
+    MOST_REPLICAS,
     Address,
     Authority,
     Binding,
@@ -237,9 +238,12 @@ class SelfHosted:
                 f" ROTATION_SELF_HOSTED or in the tag {tag} of {service.name}"
             )
         try:
-            return tuple(Address.from_text(part) for part in service.tags[tag].split(",")), ""
+            places = tuple(dict.fromkeys(map(Address.from_text, service.tags[tag].split(","))))
+            if sum(place.replicas for place in places) > MOST_REPLICAS:
+                raise ValueError(f"more than {MOST_REPLICAS} replicas have to be in ROTATION_SELF_HOSTED")
         except ValueError as error:
             return (), f"the tag {tag} of {service.name} says nothing: {clean(error).rstrip('.')}"
+        return places, ""
 
     def _warnings(self, service: Service, parts: _Parts, now: datetime | None) -> Iterator[str]:
         """Authorities that end soon, hostnames whose entity is gone, and entities that Key Vault refuses."""

@@ -6,16 +6,13 @@ nothing of the app's inside; nothing that was sent comes back unescaped, and not
 
 import gzip
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sandbox.host.process import Response
-from sandbox.stage import Stage
-from sandbox.world import Certificate, Service
 from tests.bad_input.table import Case, Held
-from tests.bad_input.world import HOST, contoso, raised
+from tests.bad_input.world import HOST, Door, raised
 
 API = "tests/unit/test_api.py"
 BAD = f"{API}::test_a_bad_body_is_refused"
@@ -109,15 +106,6 @@ ELSEWHERE = (
     Held("own", "any query", "a shape nobody thought of", "never raises", f"{API}::test_no_query_ever_raises"),
 )
 # fmt: on
-
-Door = tuple[Stage, Certificate, Service]
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    """One app for all rows."""
-    with contoso() as all_well:
-        yield all_well
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

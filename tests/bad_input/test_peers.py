@@ -4,16 +4,14 @@ Right is the verdict: what could not be seen is UNKNOWN, what is served is judge
 that a certificate says of itself can stop that. Most rows are held where the probe is.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from sandbox.certificates import Leaf, self_signed
-from sandbox.stage import Stage
-from sandbox.world import Certificate, Service, TlsFault
+from sandbox.world import TlsFault
 from tests.bad_input.table import Case, Held
-from tests.bad_input.world import HOST, contoso, harmless
+from tests.bad_input.world import HOST, Door, harmless
 from tests.clients import forge
 
 FAULTS, PLACES = "tests/clients/test_tls_faults.py", "tests/clients/test_tls_places.py"
@@ -30,6 +28,8 @@ def leaf(forged: forge.Forged, days: float = 90) -> Leaf:
     now = datetime.now(UTC)
     return Leaf(forged.der, forged.chain_pem, forged.key_pem, (HOST,), now, now + timedelta(days=days))
 
+
+SETTINGS = {"ROTATION_PROBE_TIMEOUT_SECONDS": "1"}
 
 # fmt: off
 CASES = (
@@ -83,15 +83,6 @@ ELSEWHERE = (
     Held("own", "a trusted leaf without its key", "a stolen public certificate", "does not count as served", f"{FAULTS}::test_a_trusted_leaf_whose_key_is_not_owned_does_not_count_as_served"),
 )
 # fmt: on
-
-Door = tuple[Stage, Certificate, Service]
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    """One app for all rows."""
-    with contoso({"ROTATION_PROBE_TIMEOUT_SECONDS": "1"}) as all_well:
-        yield all_well
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -5,14 +5,11 @@ tried again or kept as poison; or *looked at*.
 """
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from sandbox.stage import Stage
-from sandbox.world import Certificate, Service
 from tests.bad_input.table import Case, Held
-from tests.bad_input.world import VAULT, contoso, event, harmless
+from tests.bad_input.world import VAULT, Door, event, harmless
 
 EVENTS, SHARDS = "certificate-events", "rotation-shards"
 IGNORED, LOOKED_AT = "ignored", "looked at"
@@ -24,6 +21,8 @@ def shard(**changes: object) -> dict[str, object]:
     """A message as the app puts it, changed."""
     return {"run_id": RUN, "number": 1, "of": 2, "put_at": AT, **changes}
 
+
+SETTINGS = {"ROTATION_EVENT_QUEUE": EVENTS, "ROTATION_SHARD_QUEUE": SHARDS}
 
 # fmt: off
 CASES = (
@@ -62,15 +61,6 @@ ELSEWHERE = (
     Held("own", "any bytes", "a shape nobody thought of", "a line that can be logged", "tests/unit/test_events.py::test_what_is_no_event_is_refused_in_a_line_that_can_be_logged_for"),
 )
 # fmt: on
-
-Door = tuple[Stage, Certificate, Service]
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    """One app for all rows, which listens to both queues."""
-    with contoso({"ROTATION_EVENT_QUEUE": EVENTS, "ROTATION_SHARD_QUEUE": SHARDS}) as all_well:
-        yield all_well
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

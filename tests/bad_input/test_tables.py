@@ -26,6 +26,7 @@ DOORS = {
     "http": "HTTP API and page",
     "settings": "settings",
     "arm": "ARM",
+    "application_gateways": "Application Gateways, tags and named values",
     "resource_graph": "Resource Graph",
     "key_vault": "Key Vault",
     "ledger": "ledger rows in SQLite and Table storage",

@@ -6,14 +6,12 @@ the app sees it. Never a sync.
 """
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from sandbox.stage import Stage
-from sandbox.world import Certificate, Service
 from tests.bad_input.table import Case, Held
-from tests.bad_input.world import VAULT, contoso, event, raised
+from tests.bad_input.world import VAULT, Door, event, raised
 
 IGNORED, LOOKED_AT = "ignored", "looked at"
 EVIL = "https://evil.example/certificates/contoso-com/1"
@@ -94,15 +92,6 @@ ELSEWHERE = (
     Held("own", "any JSON at all", "a shape nobody thought of", "never raises", f"{EVENTS}::test_no_event_ever_raises"),
 )
 # fmt: on
-
-Door = tuple[Stage, Certificate, Service]
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
-    """One app for all rows; at the end nothing has raised."""
-    with contoso() as all_well:
-        yield all_well
 
 
 def post(stage: Stage, given: object) -> int:

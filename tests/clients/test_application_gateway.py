@@ -145,7 +145,9 @@ def test_what_cannot_be_listed_is_a_problem(world: World, azure: Azure) -> None:
 
 
 @pytest.mark.usefixtures("gateway")
-@pytest.mark.parametrize("body", [{"value": "many"}, [], {"value": [{"id": 1}]}])
+@pytest.mark.parametrize(
+    "body", [{"value": ["agw"]}, {"value": [None]}, {"value": "many"}, [], {"value": [{"id": 1}]}]
+)
 def test_a_list_of_another_shape_is_a_problem(world: World, azure: Azure, body: object) -> None:
     """Nothing is guessed, and nothing is raised."""
     world.graph.denied = True

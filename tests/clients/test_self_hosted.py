@@ -189,7 +189,17 @@ def test_where_a_gateway_listens_is_a_setting(
 
 
 @pytest.mark.usefixtures("entity")
-@pytest.mark.parametrize("text", ["https://gw/", "10.0.0.5:99999", "10.0.0.5,,10.0.0.6", " "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://gw/",
+        "10.0.0.5:99999",
+        "10.0.0.5,,10.0.0.6",
+        " ",
+        pytest.param(",".join(f"victim.example:{port}*64" for port in range(443, 453)), id="ten by 64"),
+        pytest.param(",".join(f"10.0.0.{n}" for n in range(65)), id="65 replicas"),
+    ],
+)
 def test_a_tag_that_is_no_address_says_so_and_dials_nothing(
     azure: Azure, service: Service, text: str
 ) -> None:
