@@ -226,11 +226,14 @@ def _proven(row: LedgerRow) -> list[datetime]:
 
 
 def _front_content(row: LedgerRow, verdicts: Iterable[Verdict], now: datetime) -> datetime | None:
-    """When all that stands in front first was content, since the last rotation."""
-    before, behind = row.front_content_at, [v.evidence for v in verdicts if fronts_of(v.evidence)]
+    """When all that stands in front first was content with what is wanted, since the last rotation."""
+    before, behind = row.front_content_at, [v for v in verdicts if fronts_of(v.evidence)]
     if before and before >= max(_proven(row), default=before):
         return before
-    content = all(each.front and each.front.distrusts is False for each in behind)
+    content = all(
+        v.status is Status.IN_SYNC and v.evidence.front and v.evidence.front.distrusts is False
+        for v in behind
+    )
     return now if behind and content else before
 
 

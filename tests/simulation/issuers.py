@@ -25,11 +25,6 @@ class LeanLeaf(Leaf):
     issuer: str
     root: str
 
-    @property
-    def direct(self) -> bool:
-        """Whether its issuer is the root itself."""
-        return self.root not in {PUBLIC, ITSELF} and self.issuer == subject_of(self.root)
-
 
 class Issuer(CertificateAuthority):
     """An authority: a root that issues itself, or an intermediate under one.

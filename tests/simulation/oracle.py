@@ -21,7 +21,7 @@ from rotation.model import (
 )
 from sandbox import world as sandbox
 from tests.simulation.hosted import Hosted
-from tests.simulation.issuers import ITSELF, PUBLIC, LeanLeaf
+from tests.simulation.issuers import ITSELF, PUBLIC, LeanLeaf, subject_of
 from tests.simulation.listening import Listening, backends, believes, presented
 from tests.simulation.loop import EPOCH
 from tests.simulation.ports import Worker, versions
@@ -125,6 +125,7 @@ class Oracle:
         self._forced: dict[tuple[str, int], datetime] = {}
         self._started: dict[tuple[object, ...], list[datetime]] = {}
         self._synced: set[tuple[str, str]] = set()
+        self._once_distrusted: set[tuple[str, str]] = set()
         self._untold: dict[tuple[str, str], datetime] = {}
         self._proven_in_full: set[tuple[str, str, str]] = set()
         self.owed: dict[str, int] = {}
@@ -153,6 +154,8 @@ class Oracle:
             hostname = service.hostname(name)
             assert hostname is not None
             view = _View(service, hostname, seen, self._sim.clock.now(), None, timedelta())
+            if True in view.healths:
+                self._once_distrusted.add((gateway_key, name))
             if view.newest and _in_sync(view) is None:
                 self._proven_in_full.add((gateway_key, name, view.newest))
 
@@ -163,12 +166,13 @@ class Oracle:
         hostname = service.hostname(key[1])
         assert hostname is not None
         self.figures.verdicts[status] = self.figures.verdicts.get(status, 0) + 1
-        before = self.latest.get(key)
         self.latest[key] = Latest(self._sim.clock.now(), verdict)
         view = _View(service, hostname, seen, now, self._asked.get(key[0]), abs(self._sim.skew))
         if view.newest and (*key, view.newest) in self._proven_in_full:
             view.once = verdict.evidence.sampled
-        view.was_distrusted = before is not None and before.verdict.reason is Reason.FRONT_DISTRUSTS
+        if True in view.healths:
+            self._once_distrusted.add(key)
+        view.was_distrusted = key in self._once_distrusted
         why = _CHECKS[status](view, verdict)
         if status in _ROLLING_OUT and view.partly_rolled_out:
             self.figures.sampled_rollouts += 1
@@ -287,6 +291,13 @@ class Oracle:
                     "R1 neither proven nor alerting in the end:", service.name, hostname.host_name
                 )
 
+        now = self._sim.clock.now()
+        for key, latest in self.latest.items():
+            distrusted = latest.verdict.status is Status.IN_SYNC and self._held(*key)
+            behind = [backend for to, backend in backends(self._sim.world) if to == key]
+            if distrusted and all(believes(b.roots, presented(b, now)) for b in behind):
+                self._violation("R1 what stands in front believes it in the end:", *key)
+
     def nothing_is_owed(self) -> None:
         """R10: what was once stored to be told has been told, but for what a wiped ledger took along."""
         told = self._sim.told
@@ -364,14 +375,14 @@ class Oracle:
             or not service.identity_can_read_vault
             or not service.offers_sync
             or any(h.followed and not _usable(h.followed, now) for h in service.hostnames)
-            or any(self._held(service, h.host_name) for h in service.hostnames)
+            or any(self._held(service.id.lower(), h.host_name) for h in service.hostnames)
         )
         told = latest and (latest.verdict.status is Status.BLOCKED or self._alerting(service, hostname))
         return bool(cannot and told)
 
-    def _held(self, service: sandbox.Service, name: str) -> bool:
+    def _held(self, gateway_key: str, name: str) -> bool:
         """Whether it was said that a person has to decide, or to give what stands in front another root."""
-        latest = self.latest.get((service.id.lower(), name))
+        latest = self.latest.get((gateway_key, name))
         return latest is not None and latest.verdict.reason in WAITS_FOR_A_PERSON
 
     def _alerting(self, service: sandbox.Service, hostname: sandbox.Hostname) -> bool:
@@ -470,21 +481,23 @@ class _View:
         return self.read.version.leaf
 
     @property
-    def disbelieved(self) -> bool:
-        """Whether a front that was listed trusts roots of its own, and not that of the newest version."""
-        return any(roots and not believes(roots, self.new_leaf) for roots in self.roots_in_front)
+    def refused(self) -> bool:
+        """Whether something in front will refuse the newest version, as far as public parts can tell.
+
+        Where the root that it trusts has issued the old leaf itself, another issuer counts as another root.
+        """
+        new, old = self.new_leaf, {leaf.issuer for leaf in self.old_leaves}
+        return any(
+            roots and old and (new.root == ITSELF or (new.issuer not in subjects and subjects & old))
+            for roots in self.roots_in_front
+            for subjects in ({subject_of(root) for root in roots},)
+        )
 
     @property
-    def refused(self) -> bool:
-        """Whether that is certain from what is public: the root that issued the old one is trusted itself."""
-        direct = {leaf.root for leaf in self.old_leaves if leaf.direct}
-        return any(
-            roots
-            and not believes(roots, self.new_leaf)
-            and bool(self.old_leaves)
-            and (self.new_leaf.root == ITSELF or not direct.isdisjoint(roots))
-            for roots in self.roots_in_front
-        )
+    def listed(self) -> bool:
+        """Whether the versions were listed, if that was asked for: which leaves are old is known then."""
+        it = self.hostname.certificate
+        return it is None or CertificateId(it.vault.host, it.name) not in self.seen.versions_unlisted
 
     @property
     def roots_in_front(self) -> list[tuple[str, ...]]:
@@ -554,9 +567,9 @@ def _stale(view: _View, verdict: Verdict) -> str | None:
         return "nothing readable to be stale against"
     if abs(view.age - DRIFT_AFTER) > A_SECOND and verdict.drift is not (view.age > DRIFT_AFTER):
         return f"{'drift' if verdict.drift else 'no drift'} at the age of {view.age}"
-    if view.refused:
+    if view.refused and view.listed:
         return "what stands in front would refuse the newest version"
-    if view.from_trusted_to_itself:
+    if view.from_trusted_to_itself and view.listed:
         return "the newest version is its own issuer, and the one served is trusted"
     return None if view.older_shown or view.configured_differs else "nothing old was shown"
 
@@ -585,7 +598,7 @@ def _blocked_by_version(view: _View, read: Read, reason: Reason) -> str | None:
         Reason.VERSION_NOT_YET_VALID: read.version.not_before > view.now,
         Reason.NAME_NOT_COVERED: view.hostname.host_name not in read.version.leaf.names,
         Reason.ISSUER_CHANGED: view.from_trusted_to_itself,
-        Reason.FRONT_DISTRUSTS: view.disbelieved,
+        Reason.FRONT_DISTRUSTS: view.refused,
         Reason.GATEWAY_NOT_LOOKING: isinstance(view.service, Listening)
         and view.older_shown
         and view.age > LOOKS_WITHIN,

@@ -16,7 +16,7 @@ from sandbox import world as sandbox
 from sandbox.application_gateway import Backend
 from tests.simulation.hosted import Hosted
 from tests.simulation.issuers import ITSELF, PUBLIC, LeanLeaf
-from tests.simulation.listening import Listening
+from tests.simulation.listening import Listening, backends
 from tests.simulation.loop import EPOCH
 from tests.simulation.oracle import PATIENCE, TICK, Figures, Oracle
 from tests.simulation.ports import Order
@@ -34,7 +34,7 @@ REGIONS = ("West Europe", "East US", "Japan East")
 RATES = (0.02, 0.05, 0.1, 0.2, 0.3)
 WINDOW_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 WINDOW_WEIGHTS = (3, 5, 5, 4, 3, 2, 1, 1)
-ISSUER_WEIGHTS = (80, 6, 4, 6, 4, 0)
+ISSUER_WEIGHTS = (60, 15, 10, 10, 5, 0)
 """Of a first version: the public authority, the private ones, none that signs itself."""
 
 DEEDS_IN_A_SCHEDULE = (0, 0, 1, 1, 2, 3, 5, 8)
@@ -405,7 +405,10 @@ def _change_issuer(schedule: Schedule) -> None:
 
     Or before, where it has roots of its own: beside them one more does no harm.
     """
-    sim, certificate, at = schedule.sim, schedule.certificate(), schedule.sometime()
+    sim, at = schedule.sim, schedule.sometime()
+    believed = [backend.service.hostname(backend.hostname) for _, backend in backends(sim.world)]
+    certificates = [hostname.certificate for hostname in believed if hostname and hostname.certificate]
+    certificate = schedule.random.choice(certificates or schedule.certificates)
     issuer = schedule.random.choice(sim.issuers)
 
     def renew() -> None:
@@ -501,5 +504,5 @@ def _outage(schedule: Schedule) -> None:
 
 DEEDS: tuple[Callable[[Schedule], None], ...] = (
     *(_renew, _renew, _renew_twice, _renew_briefly, _roll_back, _disable, _delete, _lock_out, _take_down),
-    *(_answer_instead, _keep_busy, _wipe, _by_hand, _outage, _change_issuer),
+    *(_answer_instead, _keep_busy, _wipe, _by_hand, _outage, _change_issuer, _change_issuer),
 )

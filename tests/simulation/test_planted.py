@@ -126,9 +126,63 @@ BY_THE_SOAK = (
         wrong="finding.status is Status.UNMANAGED and now -",
         told_by="false_stale",
     ),
+    Planted(
+        what="a front that distrusts what is served is called fine",
+        path="rotation/verdict.py",
+        right="if (front := case.evidence.front) and _distrusts(front, case):",
+        wrong="if (front := case.evidence.front) and not front.name and _distrusts(front, case):",
+        told_by="false_in_sync",
+    ),
+    Planted(
+        what="a sync goes past a front that would refuse the new version",
+        path="rotation/verdict.py",
+        right="if case.old and _refuses(front, case)]",
+        wrong="if case.old and not front.name]",
+        told_by="false_stale",
+    ),
+    Planted(
+        what="a listener that is out of service is called in sync",
+        path="rotation/verdict.py",
+        right="""        Status.BLOCKED,
+        Reason.GATEWAY_CANNOT_READ_VAULT,
+        f"{_seen(case)}, and""",
+        wrong="""        Status.IN_SYNC,
+        Reason.GATEWAY_CANNOT_READ_VAULT,
+        f"{_seen(case)}, and""",
+        told_by="false_in_sync",
+    ),
+    Planted(
+        what="a gateway that does not look is tagged at every tick",
+        path="rotation/plan.py",
+        right="next_at=run.now + attempt_gap(fresh.attempts + 1),",
+        wrong="next_at=run.now if case.gateway.kind.looks_within else run.now + DAILY,",
+        told_by="over_budget",
+    ),
+    Planted(
+        what="a gateway that has had no time to look is called one that does not",
+        path="rotation/verdict.py",
+        right="if case.now - case.expected.available_since <= within:",
+        wrong="if case.now - case.expected.available_since <= within / 8:",
+        told_by="other_unfounded",
+    ),
 )
 
 BY_A_TEST = (
+    Planted(
+        what="a gateway is rewritten in place of tagged",
+        path="rotation/clients/network.py",
+        right='            "PATCH",\n',
+        wrong='            "PUT",\n',
+        told_by="tests/clients/test_application_gateway.py::test_a_sync_is_one_tag_and_nothing_else",
+    ),
+    Planted(
+        what="what stands in front is not asked again where it gave no answer",
+        path="rotation/history.py",
+        right="owed = content is None or",
+        wrong="owed = content is not None and",
+        told_by="tests/unit/test_history.py::"
+        "test_what_stands_in_front_is_asked_after_a_rotation_and_until_it_is_content",
+    ),
     Planted(
         what="a gateway that has had no time to poll is called one that does not",
         path="rotation/verdict.py",

@@ -658,6 +658,11 @@ SAID_IN_FRONT = {
     "content for the first time": (in_front(FINE), ROW, NOW),
     "content after a rotation": (in_front(FINE), OWED, NOW),
     "one of two is not": (in_front(FINE, BAD), OWED, OWED.front_content_at),
+    "content with an older version": (
+        [replace(verdict, status=Status.STALE) for verdict in in_front(FINE)],
+        OWED,
+        OWED.front_content_at,
+    ),
     "one of two was not asked": (in_front(FINE, None), OWED, OWED.front_content_at),
     "nothing in front": (in_front(None, behind=0), ROW, None),
 }
