@@ -65,6 +65,8 @@ class Timeline(Generic[T]):
 
     def at(self, moment: datetime) -> T:
         """What the value was at a moment; before the beginning, what it began with."""
+        if self._changes[-1][0] <= moment:
+            return self._changes[-1][1]
         return next((value for at, value in reversed(self._changes) if at <= moment), self._changes[0][1])
 
     @property

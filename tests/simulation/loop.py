@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import math
 from asyncio.events import _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -22,6 +23,7 @@ class VirtualClock(sandbox.Clock):
 
     def __init__(self) -> None:
         self._now = EPOCH
+        self.seconds = 0.0
 
     def now(self) -> datetime:
         """The world's time."""
@@ -30,10 +32,13 @@ class VirtualClock(sandbox.Clock):
     def advance(self, delta: timedelta) -> None:
         """Let time pass."""
         self._now += delta
+        self.seconds = (self._now - EPOCH).total_seconds()
 
     def reach(self, moment: datetime) -> None:
         """Let time pass until a moment, if that is not over."""
-        self._now = max(self._now, moment)
+        if moment > self._now:
+            self._now = moment
+            self.seconds = (moment - EPOCH).total_seconds()
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -46,8 +51,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._clock = clock
         self._steps: deque[_Step] = deque()
-        self._timers: list[asyncio.TimerHandle] = []
-        self._told_at, self._told = EPOCH, 0.0
+        self._timers: list[_Timer] = []
+        self._due = math.inf
 
     def call_soon(  # type: ignore[override] # asyncio does nothing with it but cancel it
         self,
@@ -60,13 +65,28 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._steps.append(step)
         return step
 
-    def call_at(
-        self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override] # as call_soon
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: object,
+        context: Context | None = None,  # noqa: ARG002
+    ) -> "_Timer":
         """Run it when that time has come."""
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = _Timer(when, callback, args)
         heapq.heappush(self._timers, timer)
+        self._due = self._timers[0].when
         return timer
+
+    def call_later(  # type: ignore[override] # as call_soon
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: object,
+        context: Context | None = None,
+    ) -> "_Timer":
+        """Run it when so many seconds have passed."""
+        return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def create_task(  # type: ignore[override] # nobody here has a generator
         self,
@@ -80,10 +100,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         """Virtual seconds."""
-        now = self._clock.now()
-        if now is not self._told_at:
-            self._told_at, self._told = now, (now - EPOCH).total_seconds()
-        return self._told
+        return self._clock.seconds
 
     def drive(self, work: Iterable[Coroutine[Any, Any, Report]]) -> list[Report | BaseException]:
         """Run these at once, and return what each has ended with."""
@@ -91,28 +108,29 @@ class VirtualLoop(asyncio.BaseEventLoop):
         _set_running_loop(self)
         try:
             tasks = [self.create_task(one) for one in work]
+            clock = self._clock
             while steps or not all(task.done() for task in tasks):
-                if timers:
+                if timers and (not steps or clock.seconds >= self._due):
                     self._fire()
                 step = steps.popleft()
                 step.callback(*step.args)
         finally:
             timers.clear()
+            self._due = math.inf
             _set_running_loop(None)
         return [task.exception() or task.result() for task in tasks]
 
     def _fire(self) -> None:
         """Put timers that are due among what is ready; wait for the first where nothing else is."""
         steps, timers = self._steps, self._timers
-        while timers and timers[0].cancelled():
+        while timers and timers[0].callback is _nothing:
             heapq.heappop(timers)
-        if not timers:
-            return
-        if not steps:
-            self._clock.reach(EPOCH + timedelta(seconds=timers[0].when()))
+        if timers and not steps:
+            self._clock.reach(EPOCH + timedelta(seconds=timers[0].when))
         now = self.time()
-        while timers and timers[0].when() <= now:
-            steps.append(_Step(_unless_cancelled, (heapq.heappop(timers),)))
+        while timers and timers[0].when <= now:
+            steps.append(heapq.heappop(timers))
+        self._due = timers[0].when if timers else math.inf
 
 
 class _Step:
@@ -129,10 +147,18 @@ class _Step:
         self.callback, self.args = _nothing, ()
 
 
+class _Timer(_Step):
+    """A step for later."""
+
+    __slots__ = ("when",)
+
+    def __init__(self, when: float, callback: Callable[..., object], args: tuple[object, ...]) -> None:
+        super().__init__(callback, args)
+        self.when = when
+
+    def __lt__(self, other: "_Timer") -> bool:
+        return self.when < other.when
+
+
 def _nothing() -> None:
     pass
-
-
-def _unless_cancelled(timer: asyncio.TimerHandle) -> None:
-    if not timer.cancelled():
-        timer._run()

@@ -33,7 +33,7 @@ BEHIND = 0.3
 REGIONS = ("West Europe", "East US", "Japan East")
 RATES = (0.02, 0.05, 0.1, 0.2, 0.3)
 WINDOW_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
-WINDOW_WEIGHTS = (3, 5, 5, 4, 3, 2, 1, 1)
+WINDOW_WEIGHTS = (6, 10, 10, 8, 6, 4, 1, 1)
 ISSUER_WEIGHTS = (60, 15, 10, 10, 5, 0)
 """Of a first version: the public authority, the private ones, none that signs itself."""
 
@@ -208,7 +208,8 @@ class Schedule:
                 oracle.watch_silence()
                 sim.reach(sim.clock.now() + oracle.nothing_happens_for())
             else:
-                sim.reach(sim.clock.now() + TICK)
+                rest = oracle.nothing_happens_for()
+                sim.reach(sim.clock.now() + min(rest, max(TICK, PATIENCE - since + TICK)))
         oracle.last_look()
         oracle.nothing_is_owed()
 

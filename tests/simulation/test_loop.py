@@ -41,6 +41,7 @@ class AsyncioLoop(VirtualLoop):
         return handle
 
     call_at = asyncio.BaseEventLoop.call_at
+    call_later = asyncio.BaseEventLoop.call_later
     create_task = asyncio.BaseEventLoop.create_task
 
     def time(self) -> float:
