@@ -134,13 +134,6 @@ BY_THE_SOAK = (
         told_by="false_in_sync",
     ),
     Planted(
-        what="a sync goes past a front that would refuse the new version",
-        path="rotation/verdict.py",
-        right="if case.old and _refuses(front, case)]",
-        wrong="if case.old and not front.name]",
-        told_by="false_stale",
-    ),
-    Planted(
         what="a listener that is out of service is called in sync",
         path="rotation/verdict.py",
         right="""        Status.BLOCKED,
@@ -168,6 +161,13 @@ BY_THE_SOAK = (
 )
 
 BY_A_TEST = (
+    Planted(
+        what="a sync goes past a front that would refuse the new version",
+        path="rotation/verdict.py",
+        right="if case.old and _refuses(front, case)]",
+        wrong="if case.old and not front.name]",
+        told_by="tests/unit/test_verdict_in_front.py::test_a_sync_depends_on_what_is_trusted_in_front",
+    ),
     Planted(
         what="a gateway is rewritten in place of tagged",
         path="rotation/clients/network.py",
