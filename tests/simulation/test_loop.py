@@ -40,8 +40,8 @@ class AsyncioLoop(VirtualLoop):
         self._ready.append(handle)
         return handle
 
-    call_at = asyncio.BaseEventLoop.call_at
-    call_later = asyncio.BaseEventLoop.call_later
+    call_at = asyncio.BaseEventLoop.call_at  # type: ignore[assignment] # a heavier handle
+    call_later = asyncio.BaseEventLoop.call_later  # type: ignore[assignment] # so too
     create_task = asyncio.BaseEventLoop.create_task
 
     def time(self) -> float:
