@@ -126,7 +126,7 @@ def _scope(fields: Mapping[str, object], vault_suffix: str) -> Scope:
             raise ValueError("'all' is true or left out")
         return Scope()
     if not isinstance(value, str):
-        raise ValueError(f"{name!r} is a string")  # noqa: TRY004 - bad input, not a bug
+        raise ValueError(f"{name!r} is a string")
     return _named_scope(name, value, vault_suffix)
 
 
@@ -159,7 +159,7 @@ def _overrides(fields: Mapping[str, object]) -> frozenset[Reason]:
 def _mode(fields: Mapping[str, object]) -> Mode:
     for flag in _FLAGS:
         if not isinstance(fields.get(flag, False), bool):
-            raise ValueError(f"{flag!r} is true or false")  # noqa: TRY004 - bad input, not a bug
+            raise ValueError(f"{flag!r} is true or false")
     dry_run, force = bool(fields.get("dry_run")), bool(fields.get("force"))
     if dry_run and force:
         raise ValueError("'dry_run' and 'force' exclude each other")

@@ -189,7 +189,7 @@ class World:
     probe: Probe
     now: Callable[[], datetime]
     limits: Limits
-    brakes: Brakes = Brakes()  # noqa: RUF009 - frozen
+    brakes: Brakes = Brakes()
     large: Large | None = None
     event_budget: timedelta = timedelta(seconds=15)
     health: Callable[[Front], Awaitable[BackendHealth | None]] | None = None

@@ -37,7 +37,7 @@ def shard_queue() -> str | None:
 
 def sign_in() -> bool:
     """Whether people come with an app role of Entra, not with a key."""
-    return _take("SIGN_IN", False, lambda text: parse_sign_in(text, os.environ))  # noqa: FBT003 - the default of a value
+    return _take("SIGN_IN", default=False, parse=lambda text: parse_sign_in(text, os.environ))
 
 
 def parse_schedule(text: str) -> str:

@@ -200,7 +200,7 @@ def load(
     cloud = CLOUDS[cloud_name]
     limits = Limits()
     settings = Settings(
-        enforce=reader.take("MODE", False, _mode),  # noqa: FBT003 - the default of a value, not a flag
+        enforce=reader.take("MODE", default=False, parse=_mode),
         kinds=reader.take("KINDS", frozenset({GatewayKind.API_MANAGEMENT}), _kinds),
         subscriptions=reader.take("SUBSCRIPTIONS", (), _subscriptions, missing=NO_SCOPE),
         cloud_name=cloud_name,
@@ -210,7 +210,7 @@ def load(
         connect_to=reader.take("CONNECT_TO", {}, _connect_to),
         private_networks=reader.take("PRIVATE_NETWORKS", (), _networks),
         self_hosted=reader.take("SELF_HOSTED", {}, _self_hosted),
-        sync_workspace_gateways=reader.take("WORKSPACE_GATEWAYS", False, _mode),  # noqa: FBT003 - the default of a value
+        sync_workspace_gateways=reader.take("WORKSPACE_GATEWAYS", default=False, parse=_mode),
         ca_bundle=reader.take("CA_BUNDLE", None, _ca_bundle),
         schedule=reader.take("SCHEDULE", DEFAULT_SCHEDULE, parse_schedule),
         limits=Limits(
@@ -229,7 +229,7 @@ def load(
         ledger=reader.take("LEDGER", DEFAULT_LEDGER, lambda text: _ledger(text, cloud.storage_suffix)),
         notices=reader.take("NOTICES", None, lambda text: _topic(text, cloud.topic_suffix)),
         named_values=reader.take("NAMED_VALUES", {}, lambda text: _named_values(text, cloud.vault_suffix)),
-        sign_in=reader.take("SIGN_IN", False, lambda text: parse_sign_in(text, reader.environ)),  # noqa: FBT003 - the default of a value
+        sign_in=reader.take("SIGN_IN", default=False, parse=lambda text: parse_sign_in(text, reader.environ)),
         connection_string=reader.take_named(
             CONNECTION_STRING, None, lambda text: _connection_string(text, cloud_name)
         ),

@@ -298,13 +298,13 @@ def _value(found: re.Match[str]) -> Callable[[Row], Any]:
     return text
 
 
-def _look_up(row: object, path: Sequence[str]) -> Any:  # noqa: ANN401 - dynamic, as Kusto calls it
+def _look_up(row: object, path: Sequence[str]) -> Any:
     for name in path:
         row = row.get(name) if isinstance(row, Mapping) else None
     return row
 
 
-def _hide(value: Any, path: Sequence[str]) -> None:  # noqa: ANN401 - dynamic, as Kusto calls it
+def _hide(value: Any, path: Sequence[str]) -> None:
     """Take a field out, of each element where there is a list on the way to it."""
     if isinstance(value, list):
         for each in value:

@@ -159,4 +159,4 @@ def read_leaf(port: int, sni: str) -> str:
         context.wrap_socket(plain, server_hostname=sni) as tls,
     ):
         leaf = tls.getpeercert(binary_form=True) or b""
-    return hashlib.sha1(leaf).hexdigest().upper()  # noqa: S324 - Azure's identity for a leaf, not trust
+    return hashlib.sha1(leaf, usedforsecurity=False).hexdigest().upper()

@@ -72,7 +72,7 @@ class TlsProbe:
         context: ssl.SSLContext,
         connect_to: Mapping[Address, Address],
         timeout: timedelta,
-        reach: Reach = Reach(),  # noqa: B008 - frozen
+        reach: Reach = Reach(),
     ) -> None:
         self._context = context
         self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -420,7 +420,7 @@ class _Call:
                 return False
             self._fail([place.waiting.popleft()], ProbeFault.UNREACHABLE, error.strerror)
             return True
-        sock.setblocking(False)  # noqa: FBT003 - positional in the standard library
+        sock.settimeout(0)
         job = place.waiting.popleft()
         job.stage = "not connected"
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

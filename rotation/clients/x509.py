@@ -39,7 +39,7 @@ class Described:
     @cached_property
     def thumbprint(self) -> str:
         """SHA-1 in upper-case hex."""
-        return hashlib.sha1(self._der).hexdigest().upper()  # noqa: S324 - Azure's identity for it, not trust
+        return hashlib.sha1(self._der, usedforsecurity=False).hexdigest().upper()
 
     @cached_property
     def sha256(self) -> str:

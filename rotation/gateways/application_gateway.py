@@ -116,7 +116,7 @@ class ApplicationGateways:
         self._scoped = scoped
         self._now = now
 
-    async def discover(self, shard: Shard | None = None) -> Inventory:  # noqa: ARG002 - they are few
+    async def discover(self, shard: Shard | None = None) -> Inventory:
         """Every gateway that can be found; what cannot is a problem in the inventory, never silence.
 
         As with API Management, a subscription that Resource Graph shows none of, or not all, is listed.

@@ -81,7 +81,7 @@ def mapping(value: object, what: str) -> Mapping[str, Any]:
         ValueError: it is none.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"its {what} is no object")  # noqa: TRY004 - a body of another shape, not a bug
+        raise ValueError(f"its {what} is no object")
     return value
 
 
@@ -93,5 +93,5 @@ def sequence(body: Mapping[str, Any], name: str) -> Sequence[Any]:
     """
     value = body.get(name) or []
     if not isinstance(value, list):
-        raise ValueError(f"its {name} is no list")  # noqa: TRY004 - a body of another shape, not a bug
+        raise ValueError(f"its {name} is no list")
     return value

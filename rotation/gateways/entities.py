@@ -133,7 +133,7 @@ class Entities:
         self._renewed: set[CertificateId] = set()
         self._others: dict[CertificateId, tuple[float, CertificateUnreadable]] = {}
 
-    async def discover(self, shard: Shard | None = None) -> Inventory:  # noqa: ARG002 - they are few
+    async def discover(self, shard: Shard | None = None) -> Inventory:
         """Those whose secret is a certificate's; what cannot be seen is a problem, never silence."""
         seen = await self._services.see()
         referred = [

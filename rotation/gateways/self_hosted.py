@@ -117,7 +117,7 @@ class SelfHosted:
         self._addresses = addresses
         self._expires_soon = expires_soon
 
-    async def discover(self, shard: Shard | None = None) -> Inventory:  # noqa: ARG002 - they are few
+    async def discover(self, shard: Shard | None = None) -> Inventory:
         """Every entity that a self-hosted gateway serves; what cannot be seen is a problem, never silence."""
         seen = await self._services.see()
         gateways = [g for service, parts in seen.parents for g in self._gateways(service, parts)]

@@ -114,7 +114,7 @@ class WorkspaceGateways:
         self._kind = replace(KIND, only_observed="") if synced else KIND
         self._gateways = Hourly(self._find, self._look, "hostname bindings", "workspace gateways")
 
-    async def discover(self, shard: Shard | None = None) -> Inventory:  # noqa: ARG002 - they are few
+    async def discover(self, shard: Shard | None = None) -> Inventory:
         """Every hostname binding; what cannot be seen is a problem, never silence."""
         seen = await self._gateways.see()
         gateways: list[Gateway] = []

@@ -102,7 +102,7 @@ def load(app_directory: Path) -> list[Function]:
     return [_index(function) for function in built]
 
 
-def _index(built: Any) -> Function:  # noqa: ANN401 - azure.functions' Function carries no usable types
+def _index(built: Any) -> Function:
     name, call = built.get_function_name(), built.get_user_function()
     raw_bindings = tuple(built.get_raw_bindings())
     bindings = {binding["name"]: binding for binding in map(json.loads, raw_bindings)}
@@ -170,7 +170,7 @@ def _check_input(name: str, binding: Mapping[str, Any], annotations: Mapping[str
         raise IndexingError(f"function {name!r}: {kind} does not fit the annotation {annotation!r}")
 
 
-def _check_return(name: str, kind: str, annotation: Any) -> None:  # noqa: ANN401 - any annotation may come
+def _check_return(name: str, kind: str, annotation: Any) -> None:
     if not isinstance(annotation, type):
         raise IndexingError(f"function {name!r}: invalid non-type return annotation {annotation!r}")
     converter = _sdk.get_binding_registry().get(kind)

@@ -89,11 +89,11 @@ class Out:
     def __init__(self) -> None:
         self.value: Any = None
 
-    def set(self, val: Any) -> None:  # noqa: ANN401 - as the SDK has it
+    def set(self, val: Any) -> None:
         """Remember what is to be put there."""
         self.value = val
 
-    def get(self) -> Any:  # noqa: ANN401 - as the SDK has it
+    def get(self) -> Any:
         """What was set."""
         return self.value
 
@@ -188,7 +188,7 @@ class Invoker:
                 await self.put(binding, _converters.get(binding["type"]).encode(value, expected_type=None))
 
 
-def decode(function: Function, data: Datum, metadata: Mapping[str, Datum]) -> Any:  # noqa: ANN401 - any SDK class
+def decode(function: Function, data: Datum, metadata: Mapping[str, Datum]) -> Any:
     """The argument the function gets: str and bytes take the raw text, else the SDK's converter decides."""
     if function.annotation in (str, bytes):
         return data.value
@@ -216,7 +216,7 @@ def encode(function: Function, answer: object) -> Datum | None:
     return encoded
 
 
-def _call_in_thread(function: Function, arguments: Mapping[str, Any], context: Context) -> Any:  # noqa: ANN401
+def _call_in_thread(function: Function, arguments: Mapping[str, Any], context: Context) -> Any:
     token = _invocation_id.set(context.invocation_id)
     _thread_local.invocation_id = context.invocation_id
     try:

@@ -47,7 +47,7 @@ class Response:
         """The body as text."""
         return self.body.decode()
 
-    def json(self) -> Any:  # noqa: ANN401 - whatever the JSON holds
+    def json(self) -> Any:
         """The body as JSON."""
         return loads(self.body)
 

@@ -36,7 +36,7 @@ def contoso(
         yield stage, certificate, service
 
 
-def event(data: Any = None, /, **changes: object) -> dict[str, Any]:  # noqa: ANN401 - anything may come
+def event(data: Any = None, /, **changes: object) -> dict[str, Any]:
     """An event of a renewal of the certificate, changed in its data, or in its envelope by `changes`."""
     body = {
         "Id": f"{VAULT}/certificates/contoso-com/0123456789abcdef0123456789abcdef",

@@ -50,7 +50,7 @@ class Visitor:
     requests: "list[Request]" = field(default_factory=list)
     expected: tuple[str, ...] = ()
 
-    def visit(self, stage: Stage, query: str = "", *, clock: bool = True, **options: Any) -> "Page":  # noqa: ANN401 - of new_context
+    def visit(self, stage: Stage, query: str = "", *, clock: bool = True, **options: Any) -> "Page":
         """The status page in a fresh profile, with a function key in its URL.
 
         Its clock is the test's: `look_again` lets ten seconds pass without waiting for them.
@@ -114,7 +114,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
         yield Show(stage, ledger)
 
 
-def expect(locator: "Locator") -> Any:  # noqa: ANN401 - playwright does not export its class
+def expect(locator: "Locator") -> Any:
     """What playwright waits for; imported where there is a browser."""
     from playwright.sync_api import expect as expectation
 

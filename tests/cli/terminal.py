@@ -48,7 +48,7 @@ class Ran:
         return found
 
     @property
-    def result(self) -> Any:  # noqa: ANN401 - JSON
+    def result(self) -> Any:
         """What the last answer carries."""
         return self.answers[-1]["result"]
 

@@ -236,7 +236,7 @@ def policy(right: str, principal: str = PRINCIPAL) -> dict[str, Any]:
         (CLIENT, PRINCIPAL, {}, assigned(SECRETS_USER), Level.OK, f"user-assigned {CLIENT}"),
     ],
 )
-def test_the_identity_of_a_gateway_is_judged(  # noqa: PLR0917 - the columns of the table
+def test_the_identity_of_a_gateway_is_judged(
     client: str | None,
     principal: str | None,
     properties: dict[str, Any],
@@ -326,7 +326,7 @@ DESTINATIONS: dict[str, tuple[dict[str, Any], str]] = {
 def test_an_event_subscription_is_named_by_where_it_leads(
     destination: dict[str, Any],
     named: str,
-    by_identity: bool,  # noqa: FBT001
+    by_identity: bool,
 ) -> None:
     """Whoever reads it sees whether that is their app."""
     properties = {"deliveryWithResourceIdentity": {"destination": destination}} if by_identity else None
@@ -347,7 +347,7 @@ def test_an_event_subscription_is_named_by_where_it_leads(
         ([], [], False),
     ],
 )
-def test_rights_are_read_as_azure_reads_them(actions: list[str], refused: list[str], expected: bool) -> None:  # noqa: FBT001
+def test_rights_are_read_as_azure_reads_them(actions: list[str], refused: list[str], expected: bool) -> None:
     """Wildcards, without case, less what is refused."""
     actual = doctor.allows([{"actions": actions, "notActions": refused}], doctor.SYNC_ACTION)
 

@@ -98,7 +98,7 @@ class BlackHole:
         place: Place = self._sockets[0].getsockname()
         for _ in range(4):
             filler = socket.socket()
-            filler.setblocking(False)  # noqa: FBT003 - positional in the standard library
+            filler.settimeout(0)
             filler.connect_ex(place)
             self._sockets.append(filler)
         return place

@@ -70,7 +70,7 @@ def endpoints(gateway: Gateway, hostname: str = "api.contoso.com") -> list[tuple
     ]
 
 
-def service(world: World, certificate: Certificate, **options: Any) -> Service:  # noqa: ANN401 - passed on
+def service(world: World, certificate: Certificate, **options: Any) -> Service:
     """A service with one hostname that follows a certificate."""
     return world.add_service("apim-prod", hostnames=[Hostname("api.contoso.com", certificate)], **options)
 

@@ -60,7 +60,11 @@ FULL = LedgerRow(
     claim_id="7f3e1c52",
     forced_at=WHEN - timedelta(days=1),
     proven_at=WHEN + timedelta(minutes=40),
-    last={"proxy/api.contoso.com": LastVerdict(Status.STALE, Reason.SYNC_OVERDUE, True, WHEN, "v1")},  # noqa: FBT003
+    last={
+        "proxy/api.contoso.com": LastVerdict(
+            Status.STALE, Reason.SYNC_OVERDUE, drift=True, since=WHEN, version="v1"
+        )
+    },
     rotations=(
         Rotation(
             "https://kv.vault.azure.net/certificates/a", "v0", WHEN, WHEN, Trigger.HAND, WHEN, WHEN, WHEN
@@ -802,7 +806,7 @@ def test_a_file_that_is_no_ledger_makes_it_unavailable(tmp_path: Path, spoil: Ca
 
 def test_a_path_with_a_nul_makes_it_unavailable() -> None:
     """A setting that cannot be a path."""
-    assert [LedgerUnavailableError] * 8 == every_call(SqliteLedger("/tmp/x\0y"))  # noqa: S108 - never made
+    assert [LedgerUnavailableError] * 8 == every_call(SqliteLedger("/tmp/x\0y"))
 
 
 def test_many_writers_of_one_process_do_not_keep_each_other_out(tmp_path: Path) -> None:

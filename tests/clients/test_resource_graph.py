@@ -54,7 +54,7 @@ def one(inventory: Inventory) -> Gateway:
     return gateway
 
 
-def fault(**answer: Any) -> Fault:  # noqa: ANN401 - passed on
+def fault(**answer: Any) -> Fault:
     """What Resource Graph answers from now on."""
     return Fault(Server.ARM, "ResourceGraph", "POST", times=None, **answer)
 

@@ -214,7 +214,7 @@ def test_a_tag_that_is_no_address_says_so_and_dials_nothing(
 
 @pytest.mark.usefixtures("entity")
 @pytest.mark.parametrize("denied", [False, True])
-def test_the_tags_of_the_service_hold_for_its_entities(azure: Azure, service: Service, denied: bool) -> None:  # noqa: FBT001 - a table
+def test_the_tags_of_the_service_hold_for_its_entities(azure: Azure, service: Service, denied: bool) -> None:
     """From Resource Graph, and from ARM's list where that does not answer."""
     azure.world.graph.denied = denied
     service.tags.update({"Rotation-Pause": "TRUE", "rotation-exclude": "true", "rotation-ring": "2"})

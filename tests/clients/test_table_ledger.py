@@ -48,7 +48,7 @@ class Watched(AsyncHttpTransport[Any, Any]):
         self._after = after
         self.sent = 0
 
-    async def send(self, request: Any, **options: Any) -> Any:  # noqa: ANN401 - as the SDK has it
+    async def send(self, request: Any, **options: Any) -> Any:
         """Pass it on."""
         self.sent += 1
         number = self.sent
@@ -236,7 +236,7 @@ def lost(method: str) -> Hook:
     """The first answer to such a request never arrives."""
     seen: list[str] = []
 
-    async def after(request: Any, _: int) -> None:  # noqa: ANN401 - as the SDK has it
+    async def after(request: Any, _: int) -> None:
         if request.method == method and "/Tables" not in request.url:
             seen.append(request.url)
             if len(seen) == 1:
@@ -465,7 +465,7 @@ def test_a_reader_among_writers_sees_one_report_or_another(tables: Tables, table
 def test_earlier_reports_are_removed_after_a_while(tables: Tables, table: str) -> None:
     """Also the parts of a writer that was killed; those of a few minutes ago stay for who is reading them."""
 
-    async def kill(request: Any, _: int) -> None:  # noqa: ANN401 - as the SDK has it
+    async def kill(request: Any, _: int) -> None:
         if "head" in request.url:
             raise RuntimeError("killed")
 
@@ -529,7 +529,7 @@ def test_a_report_is_kept_though_the_earlier_cannot_be_removed(
 ) -> None:
     """The log says so, and the next one tries again."""
 
-    async def forbid(request: Any, _: int) -> None:  # noqa: ANN401 - as the SDK has it
+    async def forbid(request: Any, _: int) -> None:
         if request.method in {"DELETE", "GET"}:
             raise ServiceResponseError("connection lost")
 

@@ -115,7 +115,7 @@ def test_a_key_is_refused_and_not_shown(ledger: str) -> None:
 @pytest.mark.parametrize(
     ("ledger", "expected"),
     [
-        pytest.param("/tmp/x.sqlite", ["SqliteLedger", False], id="a file"),  # noqa: S108 - never made
+        pytest.param("/tmp/x.sqlite", ["SqliteLedger", False], id="a file"),
         pytest.param(URL, ["TableLedger", True], id="a table"),
     ],
 )

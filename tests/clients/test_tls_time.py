@@ -101,7 +101,7 @@ def test_an_address_that_is_slow_to_accept_is_not_dead() -> None:
         server.settimeout(PATIENT.total_seconds())
         for _ in range(4):
             filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)  # noqa: FBT003 - positional in the standard library
+            filler.settimeout(0)
             filler.connect_ex(server.getsockname())
         late = threading.Timer(0.3, accept, [server])
         late.start()

@@ -296,7 +296,7 @@ async def _peer() -> AsyncIterator[Take]:
     """A TLS peer that answers the hello with the input, then closes."""
     said: list[bytes] = [b""]
 
-    def behave(connection: Any) -> None:  # noqa: ANN401 - a socket
+    def behave(connection: Any) -> None:
         connection.recv(65536)
         connection.sendall(said[0])
 

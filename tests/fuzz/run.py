@@ -202,14 +202,14 @@ def _keep(all_figures: Sequence[Figures]) -> None:
 
 
 def _tell(figures: Figures) -> None:
-    print(  # noqa: T201 - for a person
+    print(
         f"{figures.door:<20} {figures.cases:>8,} cases {figures.exceptions:>3} exceptions"
         f" {figures.outside:>3} outside {figures.slowest_seconds:>7.3f} s at most"
         f" {figures.growth_mib:>6.1f} MiB more {figures.seconds:>7.1f} s",
         flush=True,
     )
     for failure in figures.failures if figures.wrong else ():
-        print(failure, file=sys.stderr)  # noqa: T201
+        print(failure, file=sys.stderr)
 
 
 if __name__ == "__main__":

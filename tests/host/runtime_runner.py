@@ -34,17 +34,17 @@ class Backend(Protocol):
     async def functions(self, app: Path) -> list[dict[str, Any]]:
         """Index the app."""
 
-    async def call(self, name: str, given: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    async def call(self, name: str, given: Any) -> dict[str, Any]:
         """Run one function."""
 
 
 class Message:
     """A stand-in for every protobuf message: attributes in, attributes out."""
 
-    def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - any message
+    def __init__(self, **fields: Any) -> None:
         self.fields = fields
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any field
+    def __getattr__(self, name: str) -> Any:
         if name in self.fields:
             return self.fields[name]
         raise AttributeError(name)
@@ -106,7 +106,7 @@ class RuntimeBackend:
             {"name": name, "bindings": list(loaded.raw_bindings)} for name, loaded in self._loaded.items()
         ]
 
-    async def call(self, name: str, given: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    async def call(self, name: str, given: Any) -> dict[str, Any]:
         """Send one invocation request."""
         function = self._loaded[name]
         trigger = next(b for b in map(json.loads, function.raw_bindings) if b["type"].endswith("Trigger"))
@@ -124,7 +124,7 @@ class RuntimeBackend:
             return _result(name, error=response.result.exception.message)
         return _result(name, value=_from_typed(response.return_value))
 
-    async def _send(self, kind: str, **fields: Any) -> Any:  # noqa: ANN401 - any message
+    async def _send(self, kind: str, **fields: Any) -> Any:
         request = Message(**{kind: Message(**fields)})
         properties = {"protos": _PROTOS, "host": "127.0.0.1"}
         return await getattr(self._runtime, kind)(Message(name=kind, request=request, properties=properties))
@@ -152,7 +152,7 @@ class SdkBackend:
         self._invoker = Invoker()
         return [{"name": f.name, "bindings": list(f.raw_bindings)} for f in self._functions.values()]
 
-    async def call(self, name: str, given: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    async def call(self, name: str, given: Any) -> dict[str, Any]:
         """Start one invocation and wait for it."""
         from azure.functions.meta import Datum
 
@@ -195,7 +195,7 @@ def _typed_http(given: dict[str, Any] | None) -> Message:
     return Message(http=Message(**{**parts, "body": Message(bytes=parts["body"])}))
 
 
-def _from_typed(value: Message | None) -> Any:  # noqa: ANN401 - JSON
+def _from_typed(value: Message | None) -> Any:
     if value is None:
         return None
     kind = value.WhichOneof("data")

@@ -256,7 +256,7 @@ def asked() -> set[tuple[str, str, str]]:
         return {(str(r.server), r.method, r.path) for r in world.requests}
 
 
-def test_the_roles_hold_what_the_app_asks_for_and_the_custom_one_nothing_more(asked: Any) -> None:  # noqa: ANN401
+def test_the_roles_hold_what_the_app_asks_for_and_the_custom_one_nothing_more(asked: Any) -> None:
     """Proves it with the requests of the real app, in each form of the role that may sync."""
     actions = {arm_action(method, path) for server, method, path in asked if server == "arm"}
     syncing = {action for action in actions if action.endswith("/action")}
@@ -296,7 +296,7 @@ def test_the_wildcard_does_not_hold_what_could_do_harm(action: str) -> None:
     assert any(covers(pattern, f"Microsoft.ApiManagement/{action}") for pattern in denied)
 
 
-def test_the_vault_is_asked_for_certificates_alone(asked: Any) -> None:  # noqa: ANN401
+def test_the_vault_is_asked_for_certificates_alone(asked: Any) -> None:
     """Proves that the one data action is enough."""
     assert {("GET", "certificates")} == {
         (method, path.split("/")[1].removeprefix("deleted"))

@@ -100,7 +100,7 @@ HOST_JSON = one_of(
 
 
 @cache
-def yaml(name: str) -> Any:  # noqa: ANN401 - YAML
+def yaml(name: str) -> Any:
     """A YAML file of the project, read by the Python that has a reader for it."""
     code = "import json, sys, yaml; print(json.dumps(yaml.load(sys.stdin, yaml.BaseLoader)))"
     done = subprocess.run(
@@ -192,7 +192,7 @@ def test_the_guide_names_every_variable_and_parameter() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_has_no_more_rights_than_a_job_names(path: Any) -> None:  # noqa: ANN401 - a path
+def test_a_workflow_has_no_more_rights_than_a_job_names(path: Any) -> None:
     """Proves least permissions, pinned actions, and that no expression of others lands in a shell."""
     found = yaml(f".github/workflows/{path.name}")
     steps = [step for job in found["jobs"].values() for step in job.get("steps", [])]

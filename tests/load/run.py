@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     figures = measure(options.seconds, options.events, options.pages)
     said = {**asdict(figures), "events_a_second": options.events, "pages_a_second": options.pages}
-    print(json.dumps(said, indent=1))  # noqa: T201 - for a person
+    print(json.dumps(said, indent=1))
     if options.keep:
         keep("load", said)
     return int(figures.wrong)

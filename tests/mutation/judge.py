@@ -178,7 +178,7 @@ def take_over(module: ModuleType, mutant: Mutant) -> None:
                         setattr(other, alias, new)
 
 
-def _take_over(old: Any, new: Any) -> None:  # noqa: ANN401 - functions, properties and classes
+def _take_over(old: Any, new: Any) -> None:
     if isinstance(old, FunctionType):
         old.__code__, old.__defaults__, old.__kwdefaults__ = (
             new.__code__,

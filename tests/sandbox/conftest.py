@@ -52,7 +52,7 @@ def credential(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manage
 def contract() -> Callable[[str], Any]:
     """Reads an official payload or schema."""
 
-    def read(name: str) -> Any:  # noqa: ANN401 -- JSON
+    def read(name: str) -> Any:
         if not CONTRACTS.is_dir():
             pytest.skip(f"the contract data is not at {CONTRACTS}")
         return json.loads((CONTRACTS / name).read_text())

@@ -11,7 +11,7 @@ AUTHORIZATION = "providers/Microsoft.Authorization"
 READS_SECRETS = "4633458b-17de-408a-b874-0445c86b69e6"
 
 
-def ask(azure: Azure, path: str, query: str = "") -> Any:  # noqa: ANN401 - JSON
+def ask(azure: Azure, path: str, query: str = "") -> Any:
     """The body of an answer."""
     url = f"{azure.arm_url}{path}?api-version=2022-04-01{query}"
     return fetch(azure, url, headers=bearer(azure, ARM)).json()

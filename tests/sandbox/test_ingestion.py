@@ -41,7 +41,7 @@ def telemetry(azure: Azure, credential: ManagedIdentityCredential) -> Iterator[L
 
 
 @pytest.mark.parametrize("needs_token", [False, True])
-def test_the_sdk_writes_a_custom_event(azure: Azure, telemetry: LoggerProvider, needs_token: bool) -> None:  # noqa: FBT001 -- a case
+def test_the_sdk_writes_a_custom_event(azure: Azure, telemetry: LoggerProvider, needs_token: bool) -> None:
     """An event with measurements arrives as a row of customEvents, with Entra authentication or without."""
     azure.world.ingestion_needs_token = needs_token
     attributes = {

@@ -28,7 +28,7 @@ def ask(
     """Asks the vault with the real SDK, by its public name."""
     del credential  # it is the environment that counts
 
-    async def run(question: Ask) -> Any:  # noqa: ANN401 -- whatever was asked for
+    async def run(question: Ask) -> Any:
         async with transport(azure) as wire, AsyncManagedIdentityCredential() as identity:
             url = f"https://{certificate.vault.host}"
             client = CertificateClient(url, identity, transport=wire, retry_total=0)

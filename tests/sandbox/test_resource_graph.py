@@ -310,7 +310,7 @@ def test_services_can_be_counted_found_by_a_hash_and_by_a_part_of_their_text(
     )
     counted = "resources | summarize services = count() by subscriptionId"
 
-    def rows(query: str) -> Any:  # noqa: ANN401 - JSON
+    def rows(query: str) -> Any:
         return ask(azure, query=query).json()["data"]
 
     assert {beginnings[each] for each in some} == {row["id"] for row in rows(hashed)}

@@ -239,7 +239,7 @@ def test_no_function_is_hidden_behind_the_one_that_takes_every_path() -> None:
     assert "unknown" == max(names)
 
 
-def _object(binding: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def _object(binding: Any) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(binding) if isinstance(binding, str) else binding
     return loaded
 

@@ -66,7 +66,7 @@ def trigger(function: dict[str, Any]) -> dict[str, Any]:
     return {key: found.get(key) for key in TRIGGERS[function["name"]]}
 
 
-def as_object(binding: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def as_object(binding: Any) -> dict[str, Any]:
     """A raw binding, which is JSON text or already an object."""
     loaded: dict[str, Any] = json.loads(binding) if isinstance(binding, str) else binding
     return loaded

@@ -17,7 +17,7 @@ ON = {
 }
 
 
-def contoso(**service: Any) -> tuple[World, Certificate, Service, Entity, SelfHostedGateway]:  # noqa: ANN401 - passed on
+def contoso(**service: Any) -> tuple[World, Certificate, Service, Entity, SelfHostedGateway]:
     """One certificate, served by a managed gateway and, through an entity, by a self-hosted one."""
     world = World()
     certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])

@@ -14,7 +14,7 @@ SEEN = {"ROTATION_KINDS": "WorkspaceGateway"}
 SYNCED = {**SEEN, "ROTATION_WORKSPACE_GATEWAYS": "enforce"}
 
 
-def contoso(**gateway: Any) -> tuple[World, Certificate, HostnameBinding]:  # noqa: ANN401 - passed on
+def contoso(**gateway: Any) -> tuple[World, Certificate, HostnameBinding]:
     """One certificate, of a service and of a workspace gateway with two units."""
     world = World()
     certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])

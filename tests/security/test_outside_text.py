@@ -26,7 +26,7 @@ def unsafe(text: str) -> set[str]:
     return {hex(ord(c)) for c in text if unicodedata.category(c) in UNSAFE and c not in LINES}
 
 
-def strings(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
+def strings(value: Any) -> Iterator[str]:
     """Every string in a JSON value, keys too."""
     if isinstance(value, str):
         yield value

@@ -20,7 +20,7 @@ AT_ONCE = timedelta()
 class Hosted(sandbox.Service):
     """An entity that all of its hostnames share; whoever is cut off goes on with what it has."""
 
-    def __init__(self, world: sandbox.World, name: str, **options: Any) -> None:  # noqa: ANN401 - passed on
+    def __init__(self, world: sandbox.World, name: str, **options: Any) -> None:
         super().__init__(world, name, **options)
         self.gateway = SelfHostedGateway(self, name, (), list(self.regions))
         self.update_duration = AT_ONCE

@@ -58,7 +58,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self,
         callback: Callable[..., object],
         *args: object,
-        context: Context | None = None,  # noqa: ARG002
+        context: Context | None = None,
     ) -> "_Step":
         """Run it after what is ready already; all share one context."""
         step = _Step(callback, args)
@@ -93,7 +93,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         coro: Coroutine[Any, Any, T],
         *,
         name: str | None = None,
-        context: Context | None = None,  # noqa: ARG002
+        context: Context | None = None,
     ) -> asyncio.Task[T]:
         """As its parent does."""
         return asyncio.Task(coro, loop=self, name=name or "task")

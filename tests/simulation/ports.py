@@ -383,14 +383,14 @@ class SimLedger:
         """Not a concern here."""
         return ()
 
-    async def looked_at(self, shard: Shard) -> datetime | None:  # noqa: ARG002 - nothing is kept
+    async def looked_at(self, shard: Shard) -> datetime | None:
         """Not a concern here."""
         return None
 
     async def save_operation(self, run_id: str, report: Mapping[str, object]) -> None:
         """Not a concern here."""
 
-    async def operation(self, run_id: str) -> Mapping[str, object] | None:  # noqa: ARG002 - nothing is kept
+    async def operation(self, run_id: str) -> Mapping[str, object] | None:
         """Not a concern here."""
         return None
 
@@ -402,7 +402,7 @@ class SimProbe:
         self._worker = worker
         self._sim = worker.sim
 
-    async def __call__(self, endpoints: Sequence[Endpoint], *, within: timedelta) -> Sequence[Observation]:  # noqa: ARG002
+    async def __call__(self, endpoints: Sequence[Endpoint], *, within: timedelta) -> Sequence[Observation]:
         """Every connection of every endpoint, in order."""
         await self._worker.call(self._sim.random.uniform(0.5, 4))
         seen = [o for endpoint in endpoints for o in self._look(endpoint)]

@@ -104,10 +104,10 @@ def test_a_timeout_that_is_over_when_it_begins_ends_with_what_it_was_for() -> No
     clock = VirtualClock()
     loop = VirtualLoop(clock)
 
-    async def call() -> Any:  # noqa: ANN401 - stands for a report
+    async def call() -> Any:
         return "done"
 
-    async def late() -> Any:  # noqa: ANN401
+    async def late() -> Any:
         async with asyncio.timeout_at(loop.time() - 1):
             found = await call()
         await asyncio.sleep(0)

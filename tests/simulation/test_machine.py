@@ -38,7 +38,7 @@ class TheWhole(RuleBasedStateMachine):
     """Two services, and everything that may happen to them."""
 
     @initialize(seed=st.integers(0, 10_000), sets_updating=st.booleans())
-    def begin(self, seed: int, sets_updating: bool) -> None:  # noqa: FBT001 - hypothesis passes it by name
+    def begin(self, seed: int, sets_updating: bool) -> None:
         """A world of its own for each example."""
         self.sim = Simulation(seed)
         build(self.sim, 2)
@@ -68,21 +68,21 @@ class TheWhole(RuleBasedStateMachine):
         self.sim.roll_back(self.certificate(which))
 
     @rule(which=WHICH, enable=st.booleans())
-    def disable_or_enable(self, which: int, enable: bool) -> None:  # noqa: FBT001 - hypothesis, by name
+    def disable_or_enable(self, which: int, enable: bool) -> None:
         """The newest version."""
         certificate = self.certificate(which)
         (certificate.enable if enable else certificate.disable)()
         self.sim.note("enabled" if enable else "disabled")
 
     @rule(which=WHICH, recover=st.booleans())
-    def delete_or_recover(self, which: int, recover: bool) -> None:  # noqa: FBT001 - hypothesis, by name
+    def delete_or_recover(self, which: int, recover: bool) -> None:
         """The certificate."""
         certificate = self.certificate(which)
         (certificate.recover if recover else certificate.delete)()
         self.sim.note("recovered" if recover else "deleted")
 
     @rule(which=WHICH, allowed=st.booleans())
-    def lose_or_find_the_right_to_read(self, which: int, allowed: bool) -> None:  # noqa: FBT001 - hypothesis
+    def lose_or_find_the_right_to_read(self, which: int, allowed: bool) -> None:
         """A gateway's identity."""
         self.sim.world.services[which].identity_can_read_vault = allowed
         self.sim.note("may read" if allowed else "may not read")

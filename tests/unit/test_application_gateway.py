@@ -73,7 +73,7 @@ def body(*listeners: dict[str, Any], **properties: object) -> dict[str, Any]:
     }
 
 
-def read(found: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a gateway, for whoever asks
+def read(found: Mapping[str, Any]) -> Any:
     """The gateway as discovery would have it."""
     return from_arm(found, {PUBLIC_IP.lower(): "198.51.100.1"}, build.SUFFIX, frozenset())
 

@@ -238,7 +238,7 @@ RINGS: dict[str, tuple[Status, int, timedelta, Mode, str, Choice]] = {
 @pytest.mark.parametrize(
     ("first", "ring", "ends", "mode", "certificate", "expected"), RINGS.values(), ids=RINGS
 )
-def test_a_later_ring(  # noqa: PLR0917 - a row of the table
+def test_a_later_ring(
     first: Status, ring: int, ends: timedelta, mode: Mode, certificate: str, expected: Choice
 ) -> None:
     """Proves that a later ring starts only when the earlier one is proven, and what does not wait."""

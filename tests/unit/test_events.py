@@ -271,7 +271,7 @@ def test_no_event_ever_raises(data: object, source: str, event_type: str) -> Non
         assert isinstance(found, Ignored) or str(found.certificate).startswith("https://")
 
 
-def contract(name: str) -> Any:  # noqa: ANN401 - JSON
+def contract(name: str) -> Any:
     """An official payload, kept beside the project."""
     if not CONTRACTS.is_dir():
         pytest.skip(f"the contract data is not at {CONTRACTS}")

@@ -104,7 +104,10 @@ def test_what_was_said_is_kept_with_the_moment_since_when() -> None:
     other = note(replace(ROW, last=last()), [verdict(Status.STALE)], run())
 
     assert last() == same.last
-    assert LastVerdict(Status.STALE, Reason.SERVES_OLD_VERSION, False, NOW, "v2") == other.last[BINDING.key]  # noqa: FBT003
+    assert (
+        LastVerdict(Status.STALE, Reason.SERVES_OLD_VERSION, drift=False, since=NOW, version="v2")
+        == other.last[BINDING.key]
+    )
 
 
 @pytest.mark.parametrize("status", Status, ids=str)
@@ -622,7 +625,7 @@ ROTATED = {
 @pytest.mark.parametrize(("row", "expected"), ROTATED.values(), ids=ROTATED)
 def test_what_stands_in_front_is_asked_after_a_rotation_and_until_it_is_content(
     row: LedgerRow | None,
-    expected: bool,  # noqa: FBT001 - a column of the table
+    expected: bool,
 ) -> None:
     """Proves when the requests for its health are worth their price."""
     assert expected is front_due(evidence(served(NEW), row=row), NOW)
@@ -688,7 +691,7 @@ BEHIND = {
 def test_a_gateway_is_behind_until_it_is_proven_on_what_is_newest(
     row: LedgerRow | None,
     wanted: CertificateVersion | CertificateUnreadable,
-    expected: bool,  # noqa: FBT001 - a column of the table
+    expected: bool,
 ) -> None:
     """Proves what a gateway that others depend on is told to wait for."""
     assert expected is behind(row, build.gateway(BINDING), {build.CERTIFICATE: wanted})

@@ -303,7 +303,7 @@ IN_FLIGHT: dict[str, tuple[LedgerRow, bool]] = {
 
 
 @pytest.mark.parametrize(("ledger", "expected"), IN_FLIGHT.values(), ids=IN_FLIGHT)
-def test_a_sync_is_in_flight(ledger: LedgerRow, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_a_sync_is_in_flight(ledger: LedgerRow, expected: bool) -> None:
     """Proves how long a sync is waited for."""
     actual = ledger.in_flight(NOW)
 
@@ -320,7 +320,7 @@ ASKED_FOR = {
 
 
 @pytest.mark.parametrize(("ledger", "expected"), ASKED_FOR.values(), ids=ASKED_FOR)
-def test_a_version_was_asked_for(ledger: LedgerRow, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_a_version_was_asked_for(ledger: LedgerRow, expected: bool) -> None:
     """Proves when a sync of ours may explain what is seen."""
     actual = ledger.asked_for(build.version())
 
@@ -334,7 +334,7 @@ STATES = {
 
 
 @pytest.mark.parametrize(("state", "expected"), STATES.items(), ids=[s or "nothing" for s in STATES])
-def test_a_service_is_busy_unless_its_state_is_known_to_be_idle(state: str, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_a_service_is_busy_unless_its_state_is_known_to_be_idle(state: str, expected: bool) -> None:
     """Proves that a state that we do not know is not acted upon."""
     actual = build.gateway(state=state).busy
 

@@ -39,7 +39,7 @@ CASES: dict[str, tuple[list[Verdict], bool, Exit]] = {
 
 
 @pytest.mark.parametrize(("verdicts", "seen", "expected"), CASES.values(), ids=CASES)
-def test_the_exit_code_is_that_of_the_worst(verdicts: list[Verdict], seen: bool, expected: Exit) -> None:  # noqa: FBT001
+def test_the_exit_code_is_that_of_the_worst(verdicts: list[Verdict], seen: bool, expected: Exit) -> None:
     """Whatever the order."""
     assert expected is of_verdicts(verdicts, seen=seen)
     assert expected is of_verdicts([replace(v) for v in reversed(verdicts)], seen=seen)

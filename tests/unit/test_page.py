@@ -199,7 +199,7 @@ def test_the_rest_stands_under_the_headline() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "is_stale"), [(0, False), (15, False), (15.1, True), (-60, False)])
-def test_a_report_older_than_fifteen_minutes_is_told_as_the_past(minutes: float, is_stale: bool) -> None:  # noqa: FBT001 - a table
+def test_a_report_older_than_fifteen_minutes_is_told_as_the_past(minutes: float, is_stale: bool) -> None:
     """Also that one from the future, by Azure's clock, is from now."""
     said = headline(view(verdict(), as_of=NOW - minutes * MINUTE))
 

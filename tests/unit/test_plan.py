@@ -580,7 +580,7 @@ HOLD_FIRST: dict[str, tuple[Gateway, Sequence[Verdict], LedgerRow | None, Mode, 
 @pytest.mark.parametrize(
     ("gateway", "verdicts", "ledger", "mode", "brakes", "expected"), HOLD_FIRST.values(), ids=HOLD_FIRST
 )
-def test_of_many_reasons_to_wait_the_first_is_said(  # noqa: PLR0917 - a row of the table
+def test_of_many_reasons_to_wait_the_first_is_said(
     gateway: Gateway,
     verdicts: Sequence[Verdict],
     ledger: LedgerRow | None,

@@ -32,7 +32,7 @@ NORTH = build.endpoint("North Europe", connections=2)
 REGIONS = build.binding(endpoints=(WEST, NORTH))
 
 
-def written(*verdicts: Verdict, **more: Any) -> Any:  # noqa: ANN401 - JSON
+def written(*verdicts: Verdict, **more: Any) -> Any:
     """A report on these, as whoever asks for it reads it."""
     return json.loads(json.dumps(to_json(build.report(verdicts, **more)), allow_nan=False))
 
@@ -292,7 +292,11 @@ def test_a_run_is_summed_up_in_a_line(statuses: list[Status], expected: str) -> 
 def test_what_the_ledger_holds_of_a_gateway_is_shown() -> None:
     """Proves every field, and that a sync is in flight until it is proven or its time is over."""
     since = NOW - timedelta(hours=1)
-    last = {"proxy/api.contoso.com": LastVerdict(Status.SYNCING, Reason.SYNC_IN_FLIGHT, False, since, "v1")}  # noqa: FBT003
+    last = {
+        "proxy/api.contoso.com": LastVerdict(
+            Status.SYNCING, Reason.SYNC_IN_FLIGHT, drift=False, since=since, version="v1"
+        )
+    }
     row = replace(build.row_in_flight(), last=last)
     expected = {
         "attempts": 1,

@@ -13,7 +13,7 @@ from tests.unit import build
 from tests.unit.build import NOW
 
 
-def part(number: int, of: int, minute: int = 0, *statuses: Status, **more: Any) -> Mapping[str, Any]:  # noqa: ANN401
+def part(number: int, of: int, minute: int = 0, *statuses: Status, **more: Any) -> Mapping[str, Any]:
     """What a shard keeps."""
     at = NOW + timedelta(minutes=minute)
     scope = Scope(shard=Shard(number, of)) if of > 1 else Scope()

@@ -70,7 +70,9 @@ ONCE = {
         verdict_changed(
             build.run(Mode.FORCE, trigger=Trigger.HAND),
             build.verdict(),
-            LastVerdict(Status.IN_SYNC, Reason.SERVED, False, NOW - timedelta(days=1), "v1"),  # noqa: FBT003
+            LastVerdict(
+                Status.IN_SYNC, Reason.SERVED, drift=False, since=NOW - timedelta(days=1), version="v1"
+            ),
         ),
         sync_requested(build.run(Mode.FORCE, trigger=Trigger.HAND), build.decision(Choice.SYNC, build.row())),
         sync_answered(

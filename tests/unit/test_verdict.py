@@ -287,7 +287,7 @@ USABLE = {
 def test_a_version_is_usable_by_its_key_and_content_type(
     key: str,
     content_type: str | None,
-    usable: bool,  # noqa: FBT001 - a table
+    usable: bool,
 ) -> None:
     """Proves what gateways and clients of today take, and that what is not known is no reason to block."""
     expected = Reason.SERVED if usable else Reason.VERSION_UNUSABLE
@@ -369,7 +369,7 @@ DRIFT = {
 
 
 @pytest.mark.parametrize(("age", "expected"), DRIFT.values(), ids=DRIFT)
-def test_a_stale_binding_drifts_after_the_deadline(age: timedelta, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_a_stale_binding_drifts_after_the_deadline(age: timedelta, expected: bool) -> None:
     """Proves on which side of the deadline the alarm begins."""
     actual = judge(evidence(served(OLD), expected=build.version(age=age)), NOW, Limits()).drift
 

@@ -115,7 +115,7 @@ def test_a_warning_names_what_is_trusted_in_order() -> None:
     )
 
 
-def health(distrusts: bool | None, before: Reason | None = None) -> Evidence:  # noqa: FBT001 - a table
+def health(distrusts: bool | None, before: Reason | None = None) -> Evidence:
     """A gateway in sync, what its front says of it, and what was said of it last."""
     detail = "HTTP 403" if distrusts is None else "certificate"
     said = (
