@@ -70,7 +70,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         when: float,
         callback: Callable[..., object],
         *args: object,
-        context: Context | None = None,  # noqa: ARG002
+        context: Context | None = None,
     ) -> "_Timer":
         """Run it when that time has come."""
         timer = _Timer(when, callback, args)
