@@ -82,7 +82,9 @@ async def _gateway(arm: reads.ArmReads, gateway: Gateway, report: Report, settin
         network = [doctor.gateway_reaches_vault(gateway, hosts, answer)]
     followed = gateway.certificates & settings.named_values.keys()
     return [
-        doctor.sync_is_granted(gateway, permissions, enforce=settings.enforce),
+        doctor.sync_is_granted(
+            gateway, permissions, enforce=settings.enforce and not gateway.kind.only_observed
+        ),
         *(
             [doctor.named_value_is_granted(gateway, permissions)]
             if followed and not gateway.service_id
@@ -117,8 +119,8 @@ async def _identities(arm: reads.ArmReads, gateway: Gateway, vaults: reads.Vault
     for binding in gateway.bindings:
         if binding.reference and binding.reference.certificate.vault_host in vaults:
             chosen.setdefault((binding.reference.certificate.vault_host, binding.identity), binding)
-    if not chosen:
-        return []
+    if not chosen or "/microsoft.apimanagement/gateways/" in gateway.key:
+        return []  # whose identity a workspace gateway reads the vault with is not documented
     service = await arm.service(gateway.service_id or gateway.id, gateway.kind.api_version)
     if service.status != 200:
         return [doctor.gateway_unread(gateway, service)]

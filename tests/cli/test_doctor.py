@@ -11,6 +11,7 @@ from rotation.doctor import Answer, Level
 from rotation.gateways.api_management import KIND
 from rotation.model import Binding, CertificateId, Gateway, KeyVaultReference
 from sandbox.application_gateway import ApplicationGateway
+from sandbox.workspace_gateway import WorkspaceGateway
 from sandbox.world import EventType, Fault, Hostname, Server, Service, World
 from tests.cli.terminal import Ran, shell
 
@@ -48,6 +49,24 @@ def test_a_healthy_installation_has_nothing_but_a_local_ledger_to_be_warned_of(t
         assert set(CHECKS) == {check for check, _ in found}
         assert ["DoctorRan"] == [event.name for event in world.custom_events()]
         assert [] == [r.path for r in world.requests if r.path.startswith("/secrets")]
+
+
+def test_what_is_no_gateway_in_azure_is_asked_for_no_more_than_it_has(tmp_path: Path) -> None:
+    """Nobody can connect to a named value, and a workspace gateway has no account of its network."""
+    world, service = contoso()
+    certificate = world.vaults["kv-contoso"].certificates["contoso-com"]
+    service.add_vault_value("backend-pfx", certificate)
+    made = WorkspaceGateway(world, "orders-gw", {"orders.contoso.com": certificate})
+    world.workspace_gateways.append(made)
+    kinds = {"ROTATION_KINDS": "NamedValue,WorkspaceGateway"}
+    with shell(world, tmp_path, kinds) as terminal:
+        found = levels(terminal.run("doctor", "--json"))
+
+    value, binding = "apim-contoso/backend-pfx", "orders-gw/orders-contoso-com"
+    assert {"sync action", "network status"} == {check for check, subject in found if subject == value}
+    assert {"sync action", "probe"} == {check for check, subject in found if subject == binding}
+    assert "ok" == found["gateway identity", f"{value} -> {VAULT}"]
+    assert "warning" == found["sync action", binding]
 
 
 CHECKS = (

@@ -34,6 +34,7 @@ from sandbox.world import Server
 from tests.clients import farm, forge
 from tests.fuzz.examples import (
     APPLICATION_GATEWAY,
+    BINDING,
     CERTIFICATE,
     EVENT,
     GRAPH,
@@ -56,11 +57,13 @@ from tests.fuzz.wired import (
     application_gateways,
     arm,
     backend_health,
+    entities,
     graph,
     insights,
     key_vault,
     self_hosted,
     wired,
+    workspace_gateways,
 )
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -399,6 +402,16 @@ DOORS = (
         "self-hosted gateways",
         bodies({"value": [PART], **PART}),
         wired(Server.ARM, "apim-contoso/(gateways|certificates)", self_hosted),
+    ),
+    Door(
+        "entities",
+        bodies({"value": [PART], **PART}),
+        wired(Server.ARM, "apim-contoso/(certificates|namedValues|workspaces)", entities),
+    ),
+    Door(
+        "workspace gateways",
+        bodies({"value": [BINDING], **BINDING}),
+        wired(Server.ARM, "hostnameBindings", workspace_gateways),
     ),
     Door(
         "Application Gateways",

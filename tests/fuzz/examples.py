@@ -106,6 +106,24 @@ PART = {
 }
 """An entity, a gateway, its hostname and its authority in one: all that lists of them are read for."""
 
+BINDING = {
+    "id": (
+        f"/subscriptions/{GUID}/resourceGroups/rg-apim/providers/Microsoft.ApiManagement/gateways/orders-gw"
+        "/hostnameBindings/orders-contoso-com"
+    ),
+    "name": "orders-contoso-com",
+    "properties": {
+        "provisioningState": "Succeeded",
+        "hostname": "orders.contoso.com",
+        "keyVault": {
+            "secretId": f"https://{VAULT}/secrets/contoso-com",
+            "identityClientId": GUID,
+            "lastStatus": {"code": "Failed", "timeStampUtc": MOMENT, "lastSuccessTimeStampUtc": MOMENT},
+        },
+        "certificate": {"thumbprint": "A" * 40, "subject": "CN=orders", "expiry": MOMENT},
+    },
+}
+
 AGW = f"/subscriptions/{GUID}/resourceGroups/rg/providers/Microsoft.Network/applicationGateways/agw"
 APPLICATION_GATEWAY = {
     "id": AGW,

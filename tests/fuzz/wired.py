@@ -12,6 +12,7 @@ from azure.identity.aio import ManagedIdentityCredential
 from rotation.clients.app_insights import AppInsights
 from rotation.clients.arm import Arm
 from rotation.clients.arm_entities import ArmEntities
+from rotation.clients.arm_workspace_gateways import ArmWorkspaceGateways
 from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.key_vault import KeyVault
 from rotation.clients.network import Network
@@ -19,10 +20,14 @@ from rotation.clients.resource_graph import ResourceGraph
 from rotation.gateways import application_gateway
 from rotation.gateways.api_management import ApiManagement
 from rotation.gateways.application_gateway import ApplicationGateways, Scoped, from_arm
+from rotation.gateways.entities import CERTIFICATES, NAMED_VALUES, Entities
 from rotation.gateways.self_hosted import SelfHosted
+from rotation.gateways.workspace_gateway import WorkspaceGateways
 from rotation.model import CertificateId, Event, Front, Inventory
+from rotation.reconcile import Gateways
 from rotation.settings import Identity
 from sandbox.azure import Azure
+from sandbox.workspace_gateway import WorkspaceGateway
 from sandbox.world import Fault, Hostname, Server, World
 from tests.fuzz.examples import AGW, APPLICATION_GATEWAY, SERVICE_ID, VAULT
 
@@ -59,6 +64,8 @@ def wired(
         world = World()
         certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])
         world.add_service("apim-contoso", hostnames=(Hostname("api.contoso.com", certificate=certificate),))
+        hostname = {"orders.contoso.com": certificate}
+        world.workspace_gateways.append(WorkspaceGateway(world, "orders-gw", hostname))
         world.graph.quota = 1_000_000  # of a pass in minutes, not one after the other
         with Azure(world) as azure:
             settings = azure.app_settings()
@@ -149,6 +156,30 @@ async def self_hosted(clients: Mapping[str, Any]) -> object:
     return await _each(kind, await kind.discover())
 
 
+async def entities(clients: Mapping[str, Any]) -> object:
+    """Certificate entities and named values, of a service and its workspaces, in turns."""
+    arm, kind = clients["arm"], (CERTIFICATES, NAMED_VALUES)[next(clients["count"]) % 2]
+    made = Entities(
+        arm,
+        ArmEntities(arm),
+        clients["graph"],
+        clients["vaults"],
+        kind=kind,
+        vault_suffix=SUFFIX,
+        vaults=frozenset(),
+    )
+    return await _each(made, await made.discover())
+
+
+async def workspace_gateways(clients: Mapping[str, Any]) -> object:
+    """Workspace gateways, their hostname bindings, and a binding itself before it is told."""
+    arm = clients["arm"]
+    kind = WorkspaceGateways(
+        arm, ArmWorkspaceGateways(arm), vault_suffix=SUFFIX, vaults=frozenset(), synced=True
+    )
+    return await _each(kind, await kind.discover())
+
+
 async def application_gateways(clients: Mapping[str, Any]) -> object:
     """One as it is read before it is told; one time in seven as they are listed, and what is in front."""
     kind = _application_gateways(clients)
@@ -167,5 +198,5 @@ def _application_gateways(clients: Mapping[str, Any]) -> ApplicationGateways:
     return ApplicationGateways(clients["network"], clients["graph"], scoped, lambda: datetime.now(UTC))
 
 
-async def _each(kind: SelfHosted | ApplicationGateways, found: Inventory) -> object:
+async def _each(kind: Gateways, found: Inventory) -> object:
     return [await kind.read(gateway) for gateway in found.gateways[:1]]

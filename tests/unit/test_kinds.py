@@ -331,3 +331,14 @@ def test_the_words_of_a_kind_complete_the_messages(kind: Kind) -> None:
     assert kind.not_offered.endswith(".")
     assert not kind.not_served or kind.not_served.endswith(".")
     assert bool(kind.fetches_within) == kind.not_fetching.endswith(".") == bool(kind.not_fetching)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_every_kind_says_how_to_take_a_version_out_of_a_reference(kind: Kind) -> None:
+    """Proves that the three languages can be filled in, with the versionless URL and no brace left open."""
+    url = build.CERTIFICATE.secret_url
+    filled = {"url": url, "id": "/x", "subscription": "s", "group": "g", "name": "n", "hostname": "h"}
+    for template in (kind.unpin.bicep, kind.unpin.terraform, kind.unpin.az):
+        line = template.format(**filled, position=0)
+        assert url in line
+        assert line.count("{") == line.count("}")
