@@ -23,11 +23,13 @@ sandbox: $(VENV)/ready
 # What takes longer, each folder a door, a browser, a fault: a step of CI.
 LONGER := tests/bad_input tests/browser tests/crash tests/fuzz tests/load
 TESTS ?= tests --ignore tests/simulation/test_planted.py --ignore tests/package $(addprefix --ignore ,$(LONGER))
+# One process more than CI has cores: some tests wait for sockets.
+SPREAD := --numprocesses 3 --dist worksteal
 test: $(VENV)/ready
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+	$(RUN) -m pytest $(SPREAD) $(TESTS)
 
 test-longer: $(VENV)/ready
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile $(LONGER)
+	$(RUN) -m pytest $(SPREAD) $(LONGER)
 
 planted: $(VENV)/ready
 	$(RUN) -m pytest --numprocesses 2 --dist load tests/simulation/test_planted.py

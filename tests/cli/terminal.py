@@ -20,6 +20,11 @@ from sandbox.world import Service, World
 PROJECT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((PROJECT / "docs" / "cli.schema.json").read_text())
 SECONDS = 100
+_HEEDING_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", "rotation", *sys.argv[1:]])
+"""
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,12 @@ class Terminal:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def run_and(self, then: Callable[[subprocess.Popen[str]], object], *arguments: str) -> Ran:
-        """Run a command in a pipe, and do something when it has written its first line."""
+        """Run a command in a pipe, and do something when it has written its first line.
+
+        Ctrl-C reaches it also where whoever runs the tests ignores that, as what a script starts with & does.
+        """
         with subprocess.Popen(
-            [sys.executable, "-m", "rotation", *arguments],
+            [sys.executable, "-c", _HEEDING_SIGINT, *arguments],
             cwd=PROJECT,
             env=self.environment | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

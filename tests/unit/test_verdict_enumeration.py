@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from itertools import combinations_with_replacement, islice, product
 from typing import Any, TypeVar
 
@@ -217,13 +218,19 @@ class Case:
     @property
     def gateway(self) -> Gateway:
         """The same for what the binding is of."""
-        gateway = SELF_HOSTED if self.fetches else GATEWAYS[self.busy]
-        if self.around == "looks by itself":
-            gateway = replace(gateway, kind=application_gateway.KIND)
-        if self.used:
-            gateway = replace(gateway, kind=entities.CERTIFICATES)
-        error = "SecretDisabled" if self.around == "cannot read the vault" else None
-        return replace(gateway, vault_error=error, fronts=FRONTS.get(self.around, ()))
+        return gateway_of(fetches=self.fetches, busy=self.busy, around=self.around)
+
+
+@cache
+def gateway_of(*, fetches: bool, busy: bool, around: str) -> Gateway:
+    """A gateway, and what is known of it beside its bindings."""
+    gateway = SELF_HOSTED if fetches else GATEWAYS[busy]
+    if around == "looks by itself":
+        gateway = replace(gateway, kind=application_gateway.KIND)
+    if around == USED:
+        gateway = replace(gateway, kind=entities.CERTIFICATES)
+    error = "SecretDisabled" if around == "cannot read the vault" else None
+    return replace(gateway, vault_error=error, fronts=FRONTS.get(around, ()))
 
 
 GATEWAYS = {busy: build.gateway(state="Updating" if busy else "Succeeded") for busy in (False, True)}
@@ -294,6 +301,7 @@ EXPECTED = {
 }
 
 
+@cache
 def observe(word: str, endpoint: Endpoint, certificate: str) -> Observation | None:
     """One connection of a case; none where it is missing."""
     life = LEAVES.get(certificate, timedelta(days=90))
