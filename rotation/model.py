@@ -159,6 +159,7 @@ class Reason(StrEnum):
     SYNC_OVERDUE = "SyncOverdue"
     PINNED_VERSION = "PinnedVersion"
     CERTIFICATE_DELETED = "CertificateDeleted"
+    CERTIFICATE_NOT_FOUND = "CertificateNotFound"
     VERSION_DISABLED = "VersionDisabled"
     VERSION_EXPIRED = "VersionExpired"
     VERSION_NOT_YET_VALID = "VersionNotYetValid"

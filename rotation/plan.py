@@ -38,6 +38,7 @@ LONGEST_WAIT = DAILY + timedelta(hours=1)
 VETOES = frozenset(
     {
         Reason.CERTIFICATE_DELETED,
+        Reason.CERTIFICATE_NOT_FOUND,
         Reason.VERSION_DISABLED,
         Reason.VERSION_EXPIRED,
         Reason.VERSION_NOT_YET_VALID,
@@ -50,7 +51,11 @@ VETOES = frozenset(
 )
 """Reasons for which a sync would break a hostname, or fail because of it."""
 
-OVERRIDABLE = VETOES - {Reason.CERTIFICATE_DELETED, Reason.VERSION_DISABLED}
+OVERRIDABLE = VETOES - {
+    Reason.CERTIFICATE_DELETED,
+    Reason.CERTIFICATE_NOT_FOUND,
+    Reason.VERSION_DISABLED,
+}
 """Blocks that a person may go past: the sync would succeed, and do what they say they want."""
 
 

@@ -175,11 +175,25 @@ def certificate_deleted(case: _Case) -> Finding | None:
     match case.evidence.expected:
         case CertificateUnreadable(certificate, UnreadableCause.DELETED, _):
             remedy = f"{certificate} is deleted. Recover it first: the gateway cannot be updated until then."
-        case CertificateUnreadable(certificate, UnreadableCause.NOT_FOUND, _):
-            remedy = f"{certificate} does not exist. Create it again, or point the hostname to another one."
+            return Finding(Status.BLOCKED, Reason.CERTIFICATE_DELETED, remedy)
         case _:
             return None
-    return Finding(Status.BLOCKED, Reason.CERTIFICATE_DELETED, remedy)
+
+
+def certificate_not_found(case: _Case) -> Finding | None:
+    """A secret alone, as App Service Certificates are, or gone for good: alike to who reads no secret."""
+    match case.evidence.expected:
+        case CertificateUnreadable(certificate, UnreadableCause.NOT_FOUND, _):
+            return Finding(
+                Status.BLOCKED,
+                Reason.CERTIFICATE_NOT_FOUND,
+                f"there is no {certificate}, so no version to expect. If it is a secret alone, as App Service"
+                " Certificates are, the gateway follows it by itself, unseen by this app: import it as a"
+                " certificate and bind that, or tag the gateway rotation-exclude. If it was deleted for good,"
+                " create it again, or point the hostname to another one.",
+            )
+        case _:
+            return None
 
 
 def version_disabled(case: _Case) -> Finding | None:
@@ -570,6 +584,7 @@ RULES: tuple[Rule, ...] = (
     not_from_key_vault,
     pinned_version,
     certificate_deleted,
+    certificate_not_found,
     version_disabled,
     vault_unreadable,
     version_expired,

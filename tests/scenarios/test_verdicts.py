@@ -90,6 +90,23 @@ def test_a_deleted_certificate_blocks_with_recover_it_first() -> None:
         assert ("IN_SYNC", "Served") == judged(stage)[:2]
 
 
+def test_a_secret_without_a_certificate_is_named_and_asked_for_by_nobody() -> None:
+    """An App Service Certificate: no version is seen, so nothing is synced, and no secret is read."""
+    world, certificate, service = contoso()
+    missing = {"error": {"code": "CertificateNotFound", "message": "A certificate was not found"}}
+    with Stage(world) as stage:
+        certificate.renew(announce=False)
+        world.faults.append(Fault(Server.VAULT, "certificates/", status=404, body=missing, times=None))
+        status, reason, message = judged(stage)
+        assert ("BLOCKED", "CertificateNotFound") == (status, reason)
+        assert "App Service Certificates" in message
+        assert "import it as a certificate" in message
+        assert 400 == stage.resync(hostname=HOST, override=["CertificateNotFound"]).status
+        stage.resync(hostname=HOST, force=True)
+        assert [] == service.syncs
+        assert not [r.path for r in world.requests if r.server is Server.VAULT and "/secrets" in r.path]
+
+
 def test_a_vault_that_cannot_be_read_is_unknown_and_never_acted_upon() -> None:
     """A failed query never defaults to the wanted value."""
     world, certificate, service = contoso()

@@ -592,7 +592,8 @@ def _blocked(view: _View, verdict: Verdict) -> str | None:
 def _blocked_by_version(view: _View, read: Read, reason: Reason) -> str | None:
     """A block that the newest version is the ground of, as far as it could be read."""
     grounds = {
-        Reason.CERTIFICATE_DELETED: read.deleted or read.answer is Trouble.VAULT_MISSING,
+        Reason.CERTIFICATE_DELETED: read.deleted,
+        Reason.CERTIFICATE_NOT_FOUND: read.answer is Trouble.VAULT_MISSING,
         Reason.VERSION_DISABLED: not read.enabled,
         Reason.VERSION_EXPIRED: read.version.not_after <= view.now,
         Reason.VERSION_NOT_YET_VALID: read.version.not_before > view.now,

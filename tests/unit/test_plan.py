@@ -170,6 +170,7 @@ def observed(gateway: Gateway, reason: Reason) -> Decision:
 
 BREAKING = {
     Reason.CERTIFICATE_DELETED,
+    Reason.CERTIFICATE_NOT_FOUND,
     Reason.VERSION_DISABLED,
     Reason.VERSION_EXPIRED,
     Reason.VERSION_NOT_YET_VALID,
@@ -211,10 +212,17 @@ def test_a_version_that_the_gateway_has_already_is_no_veto(reason: Reason) -> No
     assert expected == actual
 
 
-@pytest.mark.parametrize("cause", [UnreadableCause.DELETED, UnreadableCause.DISABLED], ids=str)
+WITHOUT_VERSION = {
+    UnreadableCause.DELETED: Reason.CERTIFICATE_DELETED,
+    UnreadableCause.NOT_FOUND: Reason.CERTIFICATE_NOT_FOUND,
+    UnreadableCause.DISABLED: Reason.VERSION_DISABLED,
+}
+
+
+@pytest.mark.parametrize("cause", WITHOUT_VERSION, ids=str)
 def test_a_version_that_cannot_be_read_is_a_veto_whatever_is_configured(cause: UnreadableCause) -> None:
     """Proves that a thumbprint in ARM is no excuse where there is none to compare it with."""
-    reason = {"deleted": Reason.CERTIFICATE_DELETED, "disabled": Reason.VERSION_DISABLED}[cause]
+    reason = WITHOUT_VERSION[cause]
     expected = Choice.VETOED
     lost = build.verdict(Status.BLOCKED, reason, of=evidence(served(), expected=build.unreadable(cause)))
     actual = decide(IDLE, [STALE, lost], UNTOUCHED, run()).choice

@@ -557,7 +557,10 @@ MESSAGES = {
     ),
     "not found says what to do": (
         evidence(served(OLD), expected=build.unreadable(UnreadableCause.NOT_FOUND)),
-        "https://kv-gateways.vault.azure.net/certificates/api-contoso-com does not exist. Create it again,",
+        (
+            "there is no https://kv-gateways.vault.azure.net/certificates/api-contoso-com, so no version to"
+            " expect. If it is a secret alone, as App Service Certificates are, the gateway follows it by"
+        ),
     ),
     "disabled names the version where it is known": (
         evidence(served(OLD), expected=build.version(enabled=False)),

@@ -478,7 +478,8 @@ CAUSED: dict[Reason, Callable[[Case], bool]] = {
     Reason.NAMES_LOST: lambda c: c.certificate == "losing a name" and bool(c.seen["old"]),
     Reason.ISSUER_CHANGED: lambda c: c.certificate == "self-signed" and bool(c.seen["old"]),
     Reason.PINNED_VERSION: lambda c: c.kind == "pinned",
-    Reason.CERTIFICATE_DELETED: lambda c: c.certificate in {"deleted", "not found"},
+    Reason.CERTIFICATE_DELETED: lambda c: c.certificate == "deleted",
+    Reason.CERTIFICATE_NOT_FOUND: lambda c: c.certificate == "not found",
     Reason.VERSION_DISABLED: lambda c: c.certificate.startswith("disabled"),
     Reason.VERSION_EXPIRED: lambda c: c.certificate.startswith("enabled, expired"),
     Reason.VERSION_NOT_YET_VALID: lambda c: c.certificate.startswith("enabled, not yet valid"),
@@ -508,6 +509,7 @@ PAIRS = {
     Status.BLOCKED: {
         Reason.PINNED_VERSION,
         Reason.CERTIFICATE_DELETED,
+        Reason.CERTIFICATE_NOT_FOUND,
         Reason.VERSION_DISABLED,
         Reason.VERSION_EXPIRED,
         Reason.VERSION_NOT_YET_VALID,
