@@ -52,3 +52,25 @@ def test_every_request_of_a_run_is_counted(fault: Server | None) -> None:
     assert 1.0 == run.measurements["syncs"] == run.measurements["arm_writes"]
     assert arrived(requests) == told(run)
     assert 7 <= sum(connections) == run.measurements["handshakes"]
+
+
+def test_an_event_connects_to_each_hostname_no_more_often_than_it_says() -> None:
+    """What was seen beside the other reads is not looked at again, nor a settled neighbour proven."""
+    world = World()
+    vault = world.add_vault("kv-contoso")
+    renewed, other = (vault.add_certificate(name, [f"{name}.contoso.com"]) for name in ("api", "www"))
+    hostnames = [Hostname(f"{each.name}.contoso.com", certificate=each) for each in (renewed, other)]
+    world.add_service("apim-contoso", regions={"West Europe": 2}, hostnames=tuple(hostnames))
+    with Stage(world) as stage:
+        stage.tick()
+        before = len(world.custom_events("CertificateVerified"))
+        renewed.renew()
+        stage.settle()
+        seen = world.custom_events("CertificateVerified")[before:]
+        run = world.custom_events("RunCompleted")[-1]
+
+    connections = {e.properties["hostname"]: e.measurements["connections"] for e in seen}
+    assert (3, 7) == (len(connections), connections["api.contoso.com"])
+    assert connections["www.contoso.com"] in {1, 7}  # once an hour it is proven again
+    assert ("event", 1.0) == (run.properties["trigger"], run.measurements["syncs"])
+    assert sum(connections.values()) == run.measurements["handshakes"]

@@ -623,7 +623,7 @@ def _unknown(view: _View, verdict: Verdict) -> str | None:
     unlisted = certificate and CertificateId(certificate.vault.host, certificate.name)
     grounds = {
         Reason.OUT_OF_SCOPE: read is None,
-        Reason.VAULT_UNREADABLE: (read and read.answer is not None)
+        Reason.VAULT_UNREADABLE: (view.seen.reads_late if read is None else read.answer is not None)
         or unlisted in view.seen.versions_unlisted,
         Reason.PROBE_FAILED: None in view.connections,
         Reason.NOT_OBSERVABLE: not view.shown,

@@ -30,7 +30,7 @@ from rotation.model import (
     Trigger,
     UnreadableCause,
 )
-from rotation.reconcile import LedgerConflictError, LedgerUnavailableError, World
+from rotation.reconcile import READ_BY, LedgerConflictError, LedgerUnavailableError, World
 from rotation.verdict import Limits
 from sandbox import world as sandbox
 from tests.simulation.listening import NO_LEAF, Listening
@@ -78,6 +78,7 @@ class Worker:
         self._dies_at = dies_at
         self.budget = EVENT_PASS if budget else timedelta(days=1)
         self._until = sim.clock.now() + budget if budget else None
+        self._reads_until = sim.clock.now() + READ_BY * self.budget
 
     async def call(self, seconds: float) -> None:
         """The way there: it takes time, and others may be quicker."""
@@ -91,6 +92,7 @@ class Worker:
             sim.catch_up()
         if self._until and sim.clock.now() > self._until:
             self._die("its budget is spent")
+        self.seen.reads_late = sim.clock.now() > self._reads_until
         self._point()
 
     async def tell(self, events: Sequence[Event]) -> bool:

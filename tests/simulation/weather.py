@@ -86,6 +86,7 @@ class Seen:
     shown: dict[tuple[str, str], dict[str, Shown]] = field(default_factory=dict)
     versions_unlisted: set[CertificateId] = field(default_factory=set)
     cannot_read_vault: set[str] = field(default_factory=set)
+    reads_late: bool = False
     fronts: dict[str, tuple[Backend, ...]] = field(default_factory=dict)
     health: dict[tuple[str, str, str], bool | None] = field(default_factory=dict)
 
