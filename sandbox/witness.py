@@ -11,7 +11,8 @@ from collections import Counter
 INSTRUMENTATION_KEY = "ca9a12e5-93de-4b6e-8a47-0d4f6be21c35"
 
 _CANARY = re.compile(
-    rb"canary-[A-Za-z0-9_-]{8,}|" + INSTRUMENTATION_KEY.encode() + rb"|-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    rb"canary-[A-Za-z0-9_-]{8,}|canary\+[0-9a-f]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|"
+    + INSTRUMENTATION_KEY.encode(),
     re.IGNORECASE,
 )
 _LONGEST = 200
@@ -24,6 +25,11 @@ places: Counter[str] = Counter()
 def canary() -> str:
     """A new secret, safe in headers, URLs and connection strings."""
     return f"canary-{secrets.token_urlsafe(24)}"
+
+
+def canary_key() -> str:
+    """A new secret that is base64, as the key of a storage account is."""
+    return f"canary+{secrets.token_hex(28)}="
 
 
 def told(place: str, said: bytes | str, asked: str = "") -> None:

@@ -55,8 +55,13 @@ def test_an_app_that_prints_and_answers_secrets_is_found_out(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "said",
-    [witness.canary(), f'{{"x": "{witness.canary()}"}}', witness.INSTRUMENTATION_KEY.upper()],
-    ids=["token", "in JSON", "instrumentation key"],
+    [
+        witness.canary(),
+        witness.canary_key(),
+        f'{{"x": "{witness.canary()}"}}',
+        witness.INSTRUMENTATION_KEY.upper(),
+    ],
+    ids=["token", "key", "in JSON", "instrumentation key"],
 )
 def test_a_secret_is_a_leak_but_in_the_answer_to_who_sent_it(said: str) -> None:
     """The page's links carry the key that came in its URL; nothing else may."""

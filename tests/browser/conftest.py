@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from rotation.clients.sqlite_ledger import SqliteLedger
 from sandbox.stage import Stage
+from sandbox.witness import told
 from sandbox.world import World
 from tests.browser.views import Json
 
@@ -48,6 +50,7 @@ class Visitor:
     browser: "Browser"
     complaints: list[str] = field(default_factory=list)
     requests: "list[Request]" = field(default_factory=list)
+    responses: "list[Response]" = field(default_factory=list)
     expected: tuple[str, ...] = ()
 
     def visit(self, stage: Stage, query: str = "", *, clock: bool = True, **options: Any) -> "Page":
@@ -60,15 +63,30 @@ class Visitor:
         page = context.new_page()
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("response", self._response)
         page.on("request", lambda request: self._request(stage, request))
         if clock:
             page.clock.install()
         page.goto(f"{stage.host.url}/api/page?code={stage.host.keys['function']}{query}")
         return page
 
+    def tell(self) -> None:
+        """What came and what became of it, to the witness, who sees only what the sandbox's client gets."""
+        from playwright.sync_api import Error
+
+        for response in self.responses:
+            with suppress(Error):  # 304 and what a closed page had asked for have no body
+                told(f"page: {response.url}", response.body(), response.url)
+        for page in (page for context in self.browser.contexts for page in context.pages):
+            told(f"page: {page.url}", page.content(), page.url)
+
     def _console(self, message: "ConsoleMessage") -> None:
+        told("console", message.text)
         if message.type in {"error", "warning"} and not any(e in message.text for e in self.expected):
             self.complaints.append(f"{message.type}: {message.text}")
+
+    def _response(self, response: "Response") -> None:
+        self.responses.append(response)
 
     def _request(self, stage: Stage, request: "Request") -> None:
         self.requests.append(request)
@@ -81,6 +99,7 @@ def visitor(browser: "Browser") -> Iterator[Visitor]:
     """A visitor whose pages have had nothing to complain about at the end: no error, no policy violation."""
     visitor = Visitor(browser)
     yield visitor
+    visitor.tell()
     for context in browser.contexts:
         context.close()
 

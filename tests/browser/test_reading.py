@@ -6,9 +6,25 @@ from typing import Any
 
 import pytest
 
+from sandbox import witness
 from tests.browser import scenes
 from tests.browser.conftest import TEN_SECONDS, Show, Visitor, complaints_of_axe, expect, look_again
 from tests.browser.views import Json, leaf, rotation, seen, verdict, view
+
+
+def test_what_a_browser_gets_is_looked_at_for_secrets(shown: Show, visitor: Visitor) -> None:
+    """As after every test here: the answers, the page that came of them and its console."""
+    witness.places.clear()
+    page = visitor.visit(shown.stage, clock=False)
+    expect(page.locator("h1")).to_be_visible()
+    visitor.tell()
+    assert [] == witness.take()
+    assert 5 <= witness.places["page"]
+
+    page.evaluate("secret => { document.title = secret; console.log(secret) }", witness.canary())
+    visitor.tell()
+    assert {"page", "console"} == {leak.partition(":")[0] for leak in witness.take()}
+    page.evaluate("document.title = ''")
 
 
 def test_search_and_filters_live_in_the_url_and_survive_a_reload(shown: Show, visitor: Visitor) -> None:

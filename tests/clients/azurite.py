@@ -28,6 +28,7 @@ from typing import Any, Self, TypeVar
 
 import pytest
 from azure.core.credentials import AccessToken
+from azure.core.exceptions import ResourceNotFoundError
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.data.tables.aio import TableClient
 
@@ -35,6 +36,7 @@ from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.table_ledger import REQUEST_PATIENCE, TableLedger
 from rotation.model import LedgerRow, Pause, Shard
 from sandbox.certificates import CertificateAuthority
+from sandbox.witness import canary, told
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ".azurite/node_modules/azurite/dist/src/table/main.js"
@@ -72,7 +74,7 @@ class Identity:
         }
         parts = (json.dumps(part).encode() for part in ({"alg": "none", "typ": "JWT"}, claims))
         token = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
-        return AccessToken(f"{token}.c2lnbmF0dXJl", now + 3600)
+        return AccessToken(f"{token}.{canary()}", now + 3600)
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -266,17 +268,38 @@ class Azurite:
 _RUNNING = pytest.StashKey[Azurite]()
 
 
-def running(config: pytest.Config) -> Tables:
-    """Azurite, started when the first test of a session asks for it, and ended with the session."""
+_NEW: list[str] = []
+
+
+def running(request: pytest.FixtureRequest) -> Tables:
+    """Azurite, started when the first test of a session asks for it, and ended with the session.
+
+    After the test, what is in its tables is told to the witness.
+    """
+    config = request.config
     if _RUNNING not in config.stash:
         config.stash[_RUNNING] = azurite = Azurite(_command())
         config.add_cleanup(azurite.stop)
-    return config.stash[_RUNNING].tables
+    tables = config.stash[_RUNNING].tables
+    request.addfinalizer(lambda: tell(tables))
+    return tables
 
 
 def new_table() -> str:
     """The name of a table that is not there yet."""
-    return f"t{uuid.uuid4().hex}"
+    _NEW.append(f"t{uuid.uuid4().hex}")
+    return _NEW[-1]
+
+
+def tell(tables: Tables) -> None:
+    """Every property of every row of the tables that were made since it was last done."""
+
+    async def rows(client: TableClient) -> list[str]:
+        return [str(entity) async for entity in client.list_entities()]
+
+    while _NEW:
+        with suppress(ResourceNotFoundError):
+            told("ledger", "\n".join(tables.look(_NEW.pop(), rows)))
 
 
 def _command() -> list[str]:

@@ -129,7 +129,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty ledger of each kind."""
     if request.param == "SQLite":
         return in_sqlite(tmp_path / "ledger.sqlite")
-    return in_table(azurite.running(request.config), azurite.new_table())
+    return in_table(azurite.running(request), azurite.new_table())
 
 
 @pytest.fixture

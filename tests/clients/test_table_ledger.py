@@ -22,8 +22,9 @@ from azure.data.tables.aio import TableClient
 
 from rotation.clients import table_ledger
 from rotation.clients.ledger_rows import row_to_text
-from rotation.model import Event, LedgerRow, Wanted
+from rotation.model import Event, LedgerRow, Pause, Wanted
 from rotation.reconcile import LedgerConflictError, LedgerUnavailableError
+from sandbox import witness
 from tests.clients import azurite
 from tests.clients.azurite import Briefly, Identity, Tables, Transport
 
@@ -80,7 +81,7 @@ class Watched(AsyncHttpTransport[Any, Any]):
 @pytest.fixture
 def tables(request: pytest.FixtureRequest) -> Tables:
     """Azurite."""
-    return azurite.running(request.config)
+    return azurite.running(request)
 
 
 @pytest.fixture
@@ -541,3 +542,16 @@ def test_a_report_is_kept_though_the_earlier_cannot_be_removed(
 
     assert [{"ok": True}] == asyncio.run(Briefly(tables, table).last_reports())
     assert 1 == caplog.text.count("earlier reports could not be removed")
+
+
+def test_a_secret_in_a_row_is_found_by_the_witness(tables: Tables, table: str) -> None:
+    """As after every test that has used a table, here with one in it."""
+
+    async def pause() -> None:
+        async with tables.ledger(table) as ledger:
+            await ledger.set_pause(Pause(datetime(2026, 11, 23, tzinfo=UTC), witness.canary()))
+
+    asyncio.run(pause())
+    azurite.tell(tables)
+
+    assert ["ledger"] == [leak.partition(":")[0] for leak in witness.take()]

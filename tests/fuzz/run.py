@@ -187,16 +187,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for figures in at_once.map(lambda door: fuzz(door, options.cases, options.seed), doors):
             all_figures.append(figures)
             _tell(figures)
-    if options.keep:
-        _keep(all_figures)
+            if options.keep:
+                _keep(figures)
     return int(any(figures.wrong for figures in all_figures))
 
 
-def _keep(all_figures: Sequence[Figures]) -> None:
-    """Beside those of other doors, which are run one by one where there is little time."""
+def _keep(figures: Figures) -> None:
+    """Beside those of other doors, at once: a run of all of them takes long."""
     doors = {each["door"]: each for each in kept("fuzz").get("doors", ())}
-    for figures in all_figures:
-        doors[figures.door] = {k: v for k, v in asdict(figures).items() if k != "failures"}
+    doors[figures.door] = {k: v for k, v in asdict(figures).items() if k != "failures"}
     named = [doors[door.name] for door in DOORS if door.name in doors]
     keep("fuzz", {"cases": min(each["cases"] for each in named), "doors": named})
 

@@ -1,6 +1,5 @@
 """Storage queues of the host: batches, messages that fail, poison, and what a function puts on a queue."""
 
-import base64
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.host.process import FunctionsHost
+from sandbox.witness import canary_key
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = """
@@ -41,7 +41,7 @@ async def take(message: func.QueueMessage) -> None:
     if text == "bad":
         raise ValueError("as asked")
 """
-KEY = base64.b64encode(b"a key of a test").decode()
+KEY = canary_key()
 
 
 @pytest.fixture(params=["in memory", "Azurite"])
