@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.eventgrid import SystemEventNames
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotation.events import CertificateEvent, Envelope, Ignored, Occasion, from_json, read
+from rotation.events import OCCASIONS, CertificateEvent, Envelope, Ignored, Occasion, from_json, read
 from rotation.model import CertificateId
 from tests.unit.build import SUFFIX
 
@@ -62,11 +63,6 @@ def cloud_event(data: object = DATA, event_type: object = TYPE, source: object =
 
 Build = Callable[..., Envelope]
 SCHEMAS: dict[str, Build] = {"Event Grid schema": event_grid_event, "CloudEvents schema": cloud_event}
-OCCASIONS = {
-    "Microsoft.KeyVault.CertificateNewVersionCreated": Occasion.NEW_VERSION,
-    "Microsoft.KeyVault.CertificateNearExpiry": Occasion.NEAR_EXPIRY,
-    "Microsoft.KeyVault.CertificateExpired": Occasion.EXPIRED,
-}
 
 
 @pytest.mark.parametrize("build", SCHEMAS.values(), ids=SCHEMAS)
@@ -307,6 +303,16 @@ def test_the_derived_samples_are_read_alike() -> None:
         read(from_json(json.dumps(event)), SUFFIX, ALL_VAULTS)
         for event in (*samples["eventGridSchema"], samples["cloudEvents10"])
     ]
+
+    assert expected == actual
+
+
+def test_the_occasions_have_the_names_of_microsofts_package() -> None:
+    """Proves that none is misspelled."""
+    expected = {
+        name.value for name in SystemEventNames if name.value.startswith("Microsoft.KeyVault.Certificate")
+    }
+    actual = set(OCCASIONS)
 
     assert expected == actual
 
