@@ -1,7 +1,8 @@
 """The same doors, led by which lines are reached: `python -m tests.fuzz.guided -runs=100000`.
 
-Needs `pip install atheris`, which is not among the pins, because there are wheels of it for few systems only (3.0.0
-has one for Linux and Python 3.11); `make fuzz` runs this where it is installed. Options are those of libFuzzer; `--door NAME` is one door.
+Needs `pip install atheris`, which is not among the pins, because there are wheels of it for few systems only;
+3.0.0 has one for Python 3.11 on Linux. `make fuzz` runs this where it is installed. Options are those of
+libFuzzer; `--door NAME` is one door.
 """
 
 import asyncio
