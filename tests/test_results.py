@@ -46,7 +46,8 @@ def _fuzz(run: Figures) -> None:
     """Nothing raised, nothing outside, nothing slow, nothing that grows, at every door."""
     assert [door.name for door in DOORS] == [door["door"] for door in run["doors"]]
     for door in run["doors"]:
-        assert (0, 0, run["cases"]) == (door["exceptions"], door["outside"], door["cases"]), door
+        assert (0, 0) == (door["exceptions"], door["outside"]), door
+        assert door["cases"] >= run["cases"] >= 20_000
         assert door["slowest_seconds"] < 1
         assert door["growth_mib"] < 50
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from azure.identity.aio import ManagedIdentityCredential
@@ -194,12 +194,10 @@ READS = {
 
 @pytest.mark.parametrize(("fault", "why"), READS.values(), ids=READS)
 @pytest.mark.usefixtures("gateway")
-def test_a_read_that_fails_is_a_sentence(
-    world: World, azure: Azure, fault: dict[str, object], why: str
-) -> None:
+def test_a_read_that_fails_is_a_sentence(world: World, azure: Azure, fault: dict[str, Any], why: str) -> None:
     """It names the gateway and says why."""
     known = found(azure)
-    world.faults.append(Fault(Server.ARM, path="applicationGateways/agw$", times=None, **fault))  # type: ignore[arg-type]
+    world.faults.append(Fault(Server.ARM, path="applicationGateways/agw$", times=None, **fault))
     answer = with_kind(azure, lambda kind: kind.read(known))
 
     assert isinstance(answer, str)

@@ -1,5 +1,7 @@
 """A well-formed example of what comes in at each door, to be changed."""
 
+from typing import Any
+
 from rotation.report import to_json
 from tests.unit import build
 
@@ -28,7 +30,7 @@ EVENT = {
     "dataVersion": "1",
     "metadataVersion": "1",
 }
-SERVICE = {
+SERVICE: dict[str, Any] = {
     "id": SERVICE_ID,
     "location": "West Europe",
     "tags": {"rotation-ring": "1"},
@@ -73,7 +75,7 @@ GRAPH = {
     "totalRecords": 1,
     "count": 1,
     "resultTruncated": "false",
-    "data": [{**SERVICE, **SERVICE["properties"]}],  # type: ignore[dict-item]
+    "data": [{**SERVICE, **SERVICE["properties"]}],
 }
 CERTIFICATE = {
     "id": f"https://{VAULT}/certificates/contoso-com/0123456789abcdef0123456789abcdef",

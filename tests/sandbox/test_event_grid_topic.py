@@ -24,11 +24,11 @@ def _trusted(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
 GOOD: CloudEvent[Any] = CloudEvent(source="/a", type="Rotation.Proven", data={"n": 1})
 
 
-def client(azure: Azure, credential: object) -> EventGridPublisherClient:
+def client(azure: Azure, credential: Any) -> EventGridPublisherClient:
     """The real client, with its endpoint on loopback."""
     return EventGridPublisherClient(
         f"https://127.0.0.1:{azure.connect_to[HOST]}/api/events",
-        credential,  # type: ignore[arg-type] # each of the credentials it takes
+        credential,
         retry_total=0,
     )
 

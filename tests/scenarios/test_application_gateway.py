@@ -1,6 +1,7 @@
 """An Application Gateway from renewal to proof: by event, by timer and by hand, and when it does not look."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,12 @@ HOST = "shop.contoso.com"
 KINDS = {"ROTATION_KINDS": "ApplicationGateway"}
 
 
-def shop(**options: object) -> tuple[World, Certificate, ApplicationGateway]:
+def shop(**options: Any) -> tuple[World, Certificate, ApplicationGateway]:
     """A world with one certificate and one gateway of two instances that serves it."""
     world = World()
     certificate = world.add_vault("kv-contoso").add_certificate("shop", [HOST])
     hostnames = (Hostname(HOST, certificate=certificate),)
-    return world, certificate, ApplicationGateway(world, "agw-shop", hostnames=hostnames, **options)  # type: ignore[arg-type]
+    return world, certificate, ApplicationGateway(world, "agw-shop", hostnames=hostnames, **options)
 
 
 def served(stage: Stage, gateway: ApplicationGateway) -> set[str]:

@@ -1,6 +1,7 @@
 """What a sync would make worse, and what only the gateway's own answers tell."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -25,11 +26,11 @@ def contoso() -> tuple[World, Certificate, Service]:
         pytest.param({"names": ["other.fabrikam.com"]}, "NameNotCovered", id="the hostname is not covered"),
     ],
 )
-def test_a_block_is_held_until_a_person_overrides_it_by_name(renewal: dict[str, object], reason: str) -> None:
+def test_a_block_is_held_until_a_person_overrides_it_by_name(renewal: dict[str, Any], reason: str) -> None:
     """Blocked, not synced even by force; overridden with an audit line, and only what was named."""
     world, certificate, service = contoso()
     with Stage(world) as stage:
-        certificate.renew(**renewal)  # type: ignore[arg-type]
+        certificate.renew(**renewal)
         stage.settle()
         verdict = stage.tick()[HOST]
         assert ("BLOCKED", reason) == (verdict["status"], verdict["reason"])

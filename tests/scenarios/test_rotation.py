@@ -1,6 +1,7 @@
 """Rotations from trigger to proof: driven as Azure drives the app, and what is served is read by ssl."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -11,16 +12,16 @@ from sandbox.world import Certificate, Hostname, Server, Service, World
 HOST = "api.contoso.com"
 
 
-def contoso(**service: object) -> tuple[World, Certificate, Service]:
+def contoso(**service: Any) -> tuple[World, Certificate, Service]:
     """A world with one certificate and one service of two regions that serves it."""
     world = World()
     certificate = world.add_vault("kv-contoso").add_certificate("contoso-com", ["*.contoso.com"])
-    options: dict[str, object] = {
+    options: dict[str, Any] = {
         "regions": {"West Europe": 2, "North Europe": 1},
         "hostnames": (Hostname(HOST, certificate=certificate),),
         **service,
     }
-    return world, certificate, world.add_service("apim-contoso", **options)  # type: ignore[arg-type]
+    return world, certificate, world.add_service("apim-contoso", **options)
 
 
 def served(stage: Stage, service: Service, hostname: str = HOST) -> set[str]:

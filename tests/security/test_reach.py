@@ -3,6 +3,7 @@
 import ipaddress
 import sys
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_the_addresses_of_self_hosted_gateways_are_meant_as_they_are_written() -
 
 def test_a_name_is_looked_up_once_and_that_address_is_dialled() -> None:
     """A name that leads elsewhere the second time it is asked for (DNS rebinding) is not asked for again."""
-    seen: list[tuple[str, object]] = []
+    seen: list[tuple[str, Any]] = []
     sys.addaudithook(lambda event, args: seen.append((event, args)) if event in AUDITED else None)
     with farm.Listener(farm.serving(farm.TRUSTED)) as listener:
         port = listener.place[1]
@@ -82,7 +83,7 @@ def test_a_name_is_looked_up_once_and_that_address_is_dialled() -> None:
         observed = look(probe, [Endpoint(farm.NAME, "West Europe", HOST[0], connections=7)])
 
     looked_up = [args for event, args in seen if event == "socket.getaddrinfo" and "localhost" in str(args)]
-    dialled = {str(args[1]) for event, args in seen if event == "socket.connect" and str(port) in str(args)}  # type: ignore[index]
+    dialled = {str(args[1]) for event, args in seen if event == "socket.connect" and str(port) in str(args)}
     assert 7 == len(observed)
     assert 1 == len(looked_up)
     assert 1 == len(dialled)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ def www(status: Status) -> Verdict:
     return build.verdict(status, of=evidence(served(), of=WWW_BINDING))
 
 
-def rotation(version: str = "v3", *, proven: bool = False, **changes: object) -> Rotation:
+def rotation(version: str = "v3", *, proven: bool = False, **changes: Any) -> Rotation:
     """A rotation noticed eight minutes ago."""
     made = Rotation(
         certificate=URL,
@@ -90,7 +91,7 @@ def rotation(version: str = "v3", *, proven: bool = False, **changes: object) ->
         caught_by=Trigger.EVENT,
         proven=NOW - minutes(1) if proven else None,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def events(row: LedgerRow, name: str) -> list[Event]:
