@@ -73,3 +73,8 @@ def test_what_connects_to_an_address_of_a_gateway_stands_in_front_of_it() -> Non
     actual = in_front([behind, alone], [by_name, by_address, elsewhere])
 
     assert [replace(behind, fronts=(by_name, by_address)), alone] == actual
+
+
+def test_where_nothing_stands_in_front_of_anything_the_gateways_stay_as_they_are() -> None:
+    """Proves that a fleet without fronts is not copied."""
+    assert [FIRST, SECOND] == in_front([FIRST, SECOND], [])
