@@ -387,13 +387,13 @@ async def _page(
     if isinstance(rotation, Mistakes):
         return refuse(HTTPStatus.SERVICE_UNAVAILABLE, rotation.sentences)
     try:
-        return await _shown(req, rotation)
+        return await status_page(req, rotation)
     except LedgerUnavailableError as error:
         return refuse(HTTPStatus.SERVICE_UNAVAILABLE, (str(error),))
 
 
 @_of_a_report
-async def _shown(req: func.HttpRequest, rotation: "App") -> func.HttpResponse:
+async def status_page(req: func.HttpRequest, rotation: "App") -> func.HttpResponse:
     from rotation.web import page as web
 
     view = _view(rotation, *await _told(rotation))
