@@ -394,6 +394,7 @@ async def _page(
 
 @_of_a_report
 async def status_page(req: func.HttpRequest, rotation: "App") -> func.HttpResponse:
+    """The page as of now, or 304 where the caller has it already."""
     from rotation.web import page as web
 
     view = _view(rotation, *await _told(rotation))
