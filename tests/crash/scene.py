@@ -61,7 +61,7 @@ class Scene(Stage):
 
     def start(self) -> None:
         """Start an app; Event Grid delivers to it from now on."""
-        self.host = self._hosts.enter_context(FunctionsHost(PROJECT, self._environment))
+        self.host = self._hosts.enter_context(FunctionsHost(PROJECT, self._environment, forked=self.forked))
         self.hosts.append(self.host)
         self.stopped = False
         self.subscribe(EventSchema.EVENT_GRID)
