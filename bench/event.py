@@ -9,16 +9,13 @@ trips are not counted by reading code: they are how much longer it takes for eac
 more, less the half that the POST itself is under way.
 """
 
-import argparse
-import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Self
 
-from bench.report import PROJECT, Outcome, keep, outcomes_table
+from bench.report import PROJECT, Outcome, arguments, outcomes_table, tell
 from bench.wire import Distance, Tables
 from sandbox.azure import Azure
 from sandbox.host.process import FunctionsHost
@@ -195,18 +192,10 @@ def document(results: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Measure and tell; fails where an event did not lead to exactly one sync, never on time."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.event", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = arguments("event", __doc__, quick="one round at each distance")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="keep the results in this file")
-    parser.add_argument("--quick", action="store_true", help="one round at each distance")
-    options = parser.parse_args()
-    before = os.getloadavg()[0]
-    found = measure(1 if options.quick else options.rounds)
-    results = {**found, "load": f"{before:.1f} to {os.getloadavg()[0]:.1f}"}
-    print(document(results))
-    keep(options.json, results)
+    asked = parser.parse_args()
+    results = tell(lambda: measure(1 if asked.quick else asked.rounds), document, asked.json)
     if not results["once"]:
         raise SystemExit("not every event led to exactly one sync")
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.fleet import BINDINGS_A_CERTIFICATE, Fleet, world_of
 from bench.machine import most_resident
-from bench.report import Outcome, keep, outcomes_table
+from bench.report import Outcome, arguments, outcomes_table, tell
 
 if TYPE_CHECKING:
     from rotation.app import App
@@ -34,6 +34,10 @@ MOST_BEFORE = 8
 """Passes until the ledger knows every service as settled: a pass stores as much as it has time for."""
 
 PATIENCE = 900
+
+TICKS_A_MONTH, KB_A_HOSTNAME = 8640, 3
+INSTANCE_GB, FREE_GB_S, USD_A_GB_S, USD_A_GB = 2, 100_000, 0.000026, 2.30
+"""What docs/scale.md reckons with, and says so."""
 
 
 async def run_passes(environ: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -158,25 +162,45 @@ def document(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", outcomes_table(outcomes(results["runs"]))])
 
 
+def month(results: Mapping[str, Any]) -> str:
+    """What a tick every five minutes costs, by the largest fleet's CPU: as it stands in docs/scale.md."""
+    largest = max(results["runs"], key=lambda run: int(run["services"]))
+    each, measured = largest["best"]["cpu_s"] / largest["services"], results["machine"]["date"]
+    told = f"{KB_A_HOSTNAME} kB a custom hostname and pass"
+    lines = [
+        f"Measured {measured}: each of {largest['services']:,} settled services takes {1000 * each:.1f} ms.",
+        "",
+        f"| services | CPU of a tick | compute a month | telemetry a month ({told}) |",
+        "|---|---|---|---|",
+    ]
+    for services in (100, 1000, 10_000, 100_000, 833_000):
+        used = services * each * TICKS_A_MONTH * INSTANCE_GB - FREE_GB_S
+        compute = f"{_about(used * USD_A_GB_S)} USD" if used > 0 else "free"
+        gb = services * 1.2 * TICKS_A_MONTH * KB_A_HOSTNAME / 1e6
+        size = f"{_about(gb)} GB" if gb < 1000 else f"{_about(gb / 1000)} TB"
+        telemetry = f"{size}, {_about(gb * USD_A_GB)} USD"
+        lines.append(f"| {services:,} | {services * each:,.1f} s | {compute} | {telemetry} |")
+    return "\n".join([*lines, ""])
+
+
+def _about(number: float) -> str:
+    return f"{float(f'{number:.2g}'):,.0f}"
+
+
 def main() -> None:
     """Measure and tell; fails on wrong results only."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.full_pass", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = arguments("full_pass", __doc__, quick="100 services")
     parser.add_argument("--services", type=int, nargs="+", default=[100, 1000, 10_000])
-    parser.add_argument("--json", type=Path, help="keep the results in this file")
-    parser.add_argument("--quick", action="store_true", help="100 services")
     parser.add_argument("--app", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.app:
+    asked = parser.parse_args()
+    if asked.app:
         print(json.dumps(asyncio.run(run_passes(json.load(sys.stdin)))))
         return
-    before = os.getloadavg()[0]
-    runs = [measure(services) for services in ([100] if options.quick else options.services)]
-    results = {"runs": runs, "load": f"{before:.1f} to {os.getloadavg()[0]:.1f}"}
-    print(document(results))
-    keep(options.json, results)
-    if found := [f"{run['services']:,} services: {name}" for run in runs for name in wrong(run)]:
+    fleets = [100] if asked.quick else asked.services
+    results = tell(lambda: {"runs": [measure(services) for services in fleets]}, document, asked.json)
+    if found := [
+        f"{each['services']:,} services: {name}" for each in results["runs"] for name in wrong(each)
+    ]:
         raise SystemExit("not so: " + "; ".join(found))
 
 

@@ -6,8 +6,10 @@ renders each bench/results/NAME.json by `document` of bench/NAME.py, and puts it
 `<!-- figures of bench/results/NAME.json -->` and `<!-- end of figures -->`.
 """
 
+import argparse
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "bench/results"
 DOCUMENT = PROJECT / "docs/performance.md"
 DEPENDENCIES = PROJECT / "docs/dependencies.md"
+SCALE = PROJECT / "docs/scale.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,28 @@ def keep(file: Path | None, results: Mapping[str, Any]) -> None:
         file.write_text(f"{text}\n", encoding="utf-8")
 
 
+def arguments(name: str, doc: str | None, *, quick: str) -> argparse.ArgumentParser:
+    """What every `python -m bench.NAME` may be told: where to keep the results, and to measure little."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m bench.{name}", description=(doc or "").partition("\n")[0]
+    )
+    parser.add_argument("--json", type=Path, help="keep the results in this file")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    return parser
+
+
+def tell(
+    measure: Callable[[], Mapping[str, Any]], document: Callable[[Mapping[str, Any]], str], file: Path | None
+) -> Mapping[str, Any]:
+    """Measure, print and keep: the results, with the machine's load before and after."""
+    before = os.getloadavg()[0]
+    found = measure()
+    results = {**found, "load": f"{before:.1f} to {os.getloadavg()[0]:.1f}"}
+    print(document(results))
+    keep(file, results)
+    return results
+
+
 def section(name: str) -> str:
     """The kept figures of a benchmark as they stand in the document."""
     results = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
@@ -77,6 +102,12 @@ def costs_of_imports() -> str:
     return str(table(json.loads((RESULTS / "cold_start.json").read_text(encoding="utf-8"))))
 
 
+def costs_at_scale() -> str:
+    """The kept cost of a full pass, as docs/scale.md reckons with it."""
+    month = import_module("bench.full_pass").month
+    return str(month(json.loads((RESULTS / "full_pass.json").read_text(encoding="utf-8"))))
+
+
 def put(document: Path, figures: Mapping[str, str]) -> None:
     """Put these figures of benchmarks between their lines in a document."""
     text = document.read_text(encoding="utf-8")
@@ -93,6 +124,7 @@ def main() -> None:
     """Put all kept figures into the documents."""
     put(DOCUMENT, {file.stem: section(file.stem) for file in sorted(RESULTS.glob("*.json"))})
     put(DEPENDENCIES, {"cold_start": costs_of_imports()})
+    put(SCALE, {"full_pass": costs_at_scale()})
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ ledger is in its memory, and a pipe stands for the storage queue. So this shows 
 ARM or a network would do.
 """
 
-import argparse
 import asyncio
 import multiprocessing
-import os
 import time
 import uuid
 from collections import Counter
@@ -19,10 +17,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-from bench.report import Outcome, keep, outcomes_table
+from bench.report import Outcome, arguments, outcomes_table, tell
 from rotation import telemetry
 from rotation.gateways.api_management import KIND
 from rotation.model import (
@@ -345,21 +342,14 @@ def document(results: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Measure and tell; fails on wrong results only."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.shards", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = arguments("shards", __doc__, quick="6,000 bindings, 1 and 2 workers")
     parser.add_argument("--bindings", type=int, default=100_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--json", type=Path, help="keep the results in this file")
-    parser.add_argument("--quick", action="store_true", help="6,000 bindings, 1 and 2 workers")
-    options = parser.parse_args()
-    bindings, workers = (6000, [1, 2]) if options.quick else (options.bindings, options.workers)
-    before = os.getloadavg()[0]
-    runs = [measure(round(bindings / BINDINGS_A_SERVICE), number) for number in workers]
-    results = {"runs": runs, "load": f"{before:.1f} to {os.getloadavg()[0]:.1f}"}
-    print(document(results))
-    keep(options.json, results)
-    if any(map(wrong, runs)):
+    asked = parser.parse_args()
+    bindings, workers = (6000, [1, 2]) if asked.quick else (asked.bindings, asked.workers)
+    services = round(bindings / BINDINGS_A_SERVICE)
+    results = tell(lambda: {"runs": [measure(services, each) for each in workers]}, document, asked.json)
+    if any(map(wrong, results["runs"])):
         raise SystemExit("a binding was lost, doubled or misjudged, or a shard told as another run")
 
 

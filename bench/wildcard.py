@@ -8,15 +8,12 @@ with ROTATION_MAX_SYNCS as high as there are services. The budget's own time is 
 bucket take to be given again; the clock runs from the first sync to the last, and the whole pass is told too.
 """
 
-import argparse
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from bench.report import Outcome, keep, outcomes_table
+from bench.report import Outcome, arguments, outcomes_table, tell
 from sandbox.stage import Stage
 from sandbox.world import Hostname, Server, World
 
@@ -92,23 +89,12 @@ def document(results: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Measure and tell; fails where a service was not asked or ARM had to refuse, never on time."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.wildcard", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = arguments("wildcard", __doc__, quick="230 services: just over what the bucket holds")
     parser.add_argument("--services", type=int, default=500)
-    parser.add_argument("--json", type=Path, help="keep the results in this file")
-    parser.add_argument("--quick", action="store_true", help="230 services: just over what the bucket holds")
-    options = parser.parse_args()
-    before = os.getloadavg()[0]
-    found = measure(230 if options.quick else options.services)
-    results = {**found, "load": f"{before:.1f} to {os.getloadavg()[0]:.1f}"}
-    print(document(results))
-    keep(options.json, results)
-    if (
-        results["accepted"] != results["services"]
-        or results["throttled"]
-        or results["asked"] != results["services"]
-    ):
+    asked = parser.parse_args()
+    results = tell(lambda: measure(230 if asked.quick else asked.services), document, asked.json)
+    every = results["services"] == results["accepted"] == results["asked"]
+    if results["throttled"] or not every:
         raise SystemExit("not every service was asked exactly once and accepted")
 
 

@@ -3,14 +3,28 @@
 import json
 import re
 import tomllib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bench.full_pass
+import bench.shards
 from bench.farm import Target
 from bench.peers import Measure
 from bench.probe import best, judge, spoiled
-from bench.report import DEPENDENCIES, DOCUMENT, PROJECT, RESULTS, costs_of_imports, markers, section
+from bench.report import (
+    DEPENDENCIES,
+    DOCUMENT,
+    PROJECT,
+    RESULTS,
+    SCALE,
+    costs_at_scale,
+    costs_of_imports,
+    markers,
+    section,
+)
 
 
 def kept(name: str) -> dict[str, Any]:
@@ -27,13 +41,17 @@ def test_the_figures_in_the_document_are_those_that_were_measured(name: str) -> 
     assert section(name) == DOCUMENT.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
 
 
-def test_what_dependencies_cost_is_what_was_measured() -> None:
-    """The same for the other document that has figures."""
-    begin, end = markers("cold_start")
+@pytest.mark.parametrize(
+    ("document", "name", "figures"),
+    [(DEPENDENCIES, "cold_start", costs_of_imports), (SCALE, "full_pass", costs_at_scale)],
+)
+def test_the_other_documents_reckon_with_what_was_measured(
+    document: Path, name: str, figures: Callable[[], str]
+) -> None:
+    """What dependencies cost, and what a fleet costs a month."""
+    begin, end = markers(name)
 
-    assert (
-        costs_of_imports() == DEPENDENCIES.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
-    )
+    assert figures() == document.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
 
 
 def test_every_dependency_was_measured() -> None:
@@ -50,7 +68,11 @@ def test_no_figure_stands_for_work_that_was_not_done() -> None:
     event, wildcard = kept("event"), kept("wildcard")
     starts = [run["apps"] for runs in kept("cold_start")["pythons"].values() for run in runs["starts"]]
 
+    full_pass, shards = kept("full_pass"), kept("shards")
+
     assert event["once"]
+    assert [] == [mistake for run in full_pass["runs"] for mistake in bench.full_pass.wrong(run)]
+    assert not any(map(bench.shards.wrong, shards["runs"]))
     assert wildcard["services"] == wildcard["accepted"] == wildcard["asked"]
     assert 0 == wildcard["throttled"]
     assert {1} == {apps["hello"]["functions"] for apps in starts}
