@@ -1,6 +1,6 @@
 """What an idle worker costs beside a hello-world app, and what the first trigger adds.
 
-    python -m bench.cold_start [--rounds 7] [--json FILE] [--quick]
+    python -m bench.cold_start [--rounds 5] [--json FILE] [--quick]
 
 Each start is a process of its own. `index` imports function_app.py and indexes it as a worker does; `worker`
 is Microsoft's azure-functions-runtime (3.13 and newer; else the sandbox's host) from its start to functions
@@ -245,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.cold_start", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="keep the results in this file")
     parser.add_argument("--quick", action="store_true", help="two rounds of each with this Python")
     options = parser.parse_args()

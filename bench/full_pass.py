@@ -99,6 +99,8 @@ def measure(services: int) -> dict[str, Any]:
             check=True,
         )
     passes = json.loads(done.stdout)
+    took = ", ".join(f"{each['wall_s']:.0f} s" for each in passes)
+    print(f"{services:,} services: {took}", file=sys.stderr)
     return {
         "services": services,
         "first": passes[0],
