@@ -76,6 +76,9 @@ def test_a_renewal_reaches_all_that_hangs_on_the_certificate_by_one_event() -> N
         assert dict.fromkeys(EACH, 1) == refreshes(managed)
         proven = {event.properties["gateway"] for event in world.custom_events("RotationProven")}
         assert proven <= {"apim-contoso"}
+        told = [e.properties for e in world.custom_events("CertificateVerified")]
+        said = {each["status"] for each in told if each["hostname"] in EACH}
+        assert {"UNMANAGED", "STALE", "SYNCING"} >= said, "neither proven nor unobserved"
 
 
 def test_a_lost_event_is_made_up_for_by_the_timer_and_by_hand() -> None:
@@ -184,6 +187,18 @@ def test_settled_entities_cost_no_read() -> None:
         stage.tick()
         asked = [r.path for r in world.requests[seen:] if r.server is Server.ARM and r.method == "GET"]
         assert [] == [path for path in asked if "/namedValues" in path or "/certificates" in path]
+
+
+def test_the_services_are_asked_for_once_whatever_number_of_kinds_want_them() -> None:
+    """Resource Graph answers fifteen queries in five seconds."""
+    asked = []
+    for kinds in ("ApiManagement", "CertificateEntity,NamedValue,SelfHostedGateway"):
+        world, *_ = contoso()
+        with Stage(world, {"ROTATION_KINDS": kinds}) as stage:
+            stage.tick()
+            asked.append(sum("ResourceGraph" in request.path for request in world.requests))
+
+    assert 1 == asked[1] - asked[0]
 
 
 def test_an_entity_that_another_worker_has_refreshed_is_read_before_it_is_judged() -> None:
