@@ -252,8 +252,8 @@ async def hostnames_of(
     if isinstance(gateways, str):
         return gateways
     names = [str(gateway.get("name")) for gateway in gateways]
-    if strange := next((name for name in names if not _NAME.fullmatch(name)), None):
-        return f"{clean(strange)!r} is no name of a gateway"
+    if strange := [name for name in names if not _NAME.fullmatch(name)]:
+        return f"{clean(strange[0])!r} is no name of a gateway"
     answers = await asyncio.gather(*(entities.hostnames(f"{service_id}/gateways/{name}") for name in names))
     hostnames: list[tuple[str, str, str]] = []
     for name, bodies in zip(names, answers, strict=True):

@@ -312,6 +312,10 @@ def test_a_fleet_is_looked_at_in_parts_and_says_so(world: World, azure: Azure) -
             "is no name of a gateway",
         ),
         (
+            Fault(Server.ARM, "/gateways$", status=200, body={"value": [{"name": ""}]}),
+            "'' is no name of a gateway",
+        ),
+        (
             Fault(Server.ARM, "/certificates$", status=200, body={"value": [{"id": "/x", "name": "x"}]}),
             "'/x' is none of its certificates",
         ),
