@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from rotation.inventory import in_front, select
-from rotation.model import CertificateId, Front, Scope, Shard
+from rotation.inventory import authorities, comes_before, in_front, select
+from rotation.model import Authority, CertificateId, Front, Gateway, Scope, Shard
 from tests.unit import build
 
 API = build.binding("api.contoso.com")
@@ -77,4 +77,54 @@ def test_what_connects_to_an_address_of_a_gateway_stands_in_front_of_it() -> Non
 
 def test_where_nothing_stands_in_front_of_anything_the_gateways_stay_as_they_are() -> None:
     """Proves that a fleet without fronts is not copied."""
-    assert [FIRST, SECOND] == in_front([FIRST, SECOND], [])
+    actual = in_front([FIRST, SECOND], [])
+
+    assert [FIRST, SECOND] == actual
+    assert FIRST is actual[0]
+
+
+def test_what_is_used_and_not_served_holds_no_later_ring_back() -> None:
+    """Proves that what can never be proven is not waited for."""
+    earlier, later = build.gateway(API), build.gateway(API, ring=1)
+    not_served = replace(earlier, kind=replace(earlier.kind, not_served="It is used towards backends."))
+
+    assert comes_before(earlier, later)
+    assert not comes_before(not_served, later)
+
+
+def authority(service_id: str) -> Authority:
+    """One that a self-hosted gateway of a service was given."""
+    return Authority(
+        service_id,
+        "edge",
+        "corp-root",
+        trusted=True,
+        subject="CN=Corp Root",
+        thumbprint="AB" * 20,
+        not_after=None,
+    )
+
+
+OURS, THEIRS = authority(build.GATEWAY_ID.upper()), authority(f"{build.GATEWAY_ID}-other")
+SERVICE = build.gateway()
+ENTITY = replace(SERVICE, id=f"{build.GATEWAY_ID}/certificates/edge", service_id=build.GATEWAY_ID.title())
+
+
+@pytest.mark.parametrize(
+    ("gateways", "scope", "expected"),
+    [
+        ((), Scope(), (OURS, THEIRS)),
+        ((SERVICE,), Scope(), (OURS, THEIRS)),
+        ((), Scope(hostname="api.contoso.com"), ()),
+        ((SERVICE,), Scope(hostname="api.contoso.com"), (OURS,)),
+        ((ENTITY,), Scope(hostname="api.contoso.com"), (OURS,)),
+    ],
+    ids=["everything", "everything, looked at", "a name that nobody has", "a service", "a part of a service"],
+)
+def test_authorities_are_shown_with_the_services_that_are_looked_at(
+    gateways: tuple[Gateway, ...], scope: Scope, expected: tuple[Authority, ...]
+) -> None:
+    """Proves that a scope shows those of its services only, in whatever case ARM writes their ids."""
+    actual = authorities([OURS, THEIRS], gateways, scope)
+
+    assert expected == actual
