@@ -55,7 +55,7 @@ load: $(VENV)/ready
 
 coverage: export COVERAGE_FILE = $(VENV)/coverage
 coverage: $(VENV)/ready
-	EVERY_NTH_CASE=53 $(RUN) -m coverage run --rcfile tests/mutation/coverage.ini -m pytest --numprocesses 2 --dist loadfile tests/unit
+	EVERY_NTH_CASE=47 $(RUN) -m coverage run --rcfile tests/mutation/coverage.ini -m pytest --numprocesses 2 --dist loadfile tests/unit
 	$(RUN) -m coverage combine --quiet --rcfile tests/mutation/coverage.ini
 	$(RUN) -m coverage report --rcfile tests/mutation/coverage.ini
 
