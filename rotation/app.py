@@ -43,8 +43,6 @@ NAMED_VALUES_WITHIN = timedelta(seconds=5)
 
 NAMED_VALUES_AT_ONCE = 8
 
-OF_A_SERVICE = frozenset({GatewayKind.SELF_HOSTED, GatewayKind.CERTIFICATE_ENTITY, GatewayKind.NAMED_VALUE})
-
 KeepNamedValue = Callable[[str, str, str], Awaitable[Kept]]
 """Gateway id, name and value in, what became of it out."""
 
