@@ -20,16 +20,16 @@ demo: $(VENV)/ready
 sandbox: $(VENV)/ready
 	@$(RUN) -m sandbox
 
-# What takes longer, each folder a door, a browser, a fault: a step of CI.
-LONGER := tests/bad_input tests/browser tests/crash tests/fuzz tests/load
-TESTS ?= tests --ignore tests/simulation/test_planted.py --ignore tests/package $(addprefix --ignore ,$(LONGER))
+# What takes longer, each folder a door, a browser, a fault, a simulation: a step of CI.
+LONGER := tests/bad_input tests/browser tests/crash tests/fuzz tests/load tests/mutation tests/simulation
+TESTS ?= tests --ignore tests/package $(addprefix --ignore ,$(LONGER))
 # One process more than CI has cores: some tests wait for sockets.
 SPREAD := --numprocesses 3 --dist worksteal
 test: $(VENV)/ready
 	$(RUN) -m pytest $(SPREAD) $(TESTS)
 
 test-longer: $(VENV)/ready
-	$(RUN) -m pytest $(SPREAD) $(LONGER)
+	$(RUN) -m pytest $(SPREAD) $(LONGER) --ignore tests/simulation/test_planted.py
 
 planted: $(VENV)/ready
 	$(RUN) -m pytest --numprocesses 2 --dist load tests/simulation/test_planted.py
