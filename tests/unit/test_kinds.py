@@ -303,6 +303,18 @@ def test_what_is_not_served_says_so() -> None:
     ) == actual.message
 
 
+def test_what_is_not_served_and_ends_soon_says_so() -> None:
+    """Proves that its newest version is watched for its end, on the last day that is early enough too."""
+    at, soon = used(entities.CERTIFICATES, NEW), Limits().expires_soon
+
+    def reason(left: timedelta) -> tuple[Status, Reason]:
+        verdict = judge(evidence(expected=build.version(not_after=NOW + left), at=at), NOW, Limits())
+        return verdict.status, verdict.reason
+
+    assert (Status.UNMANAGED, Reason.EXPIRES_SOON) == reason(soon)
+    assert (Status.UNMANAGED, Reason.CONFIGURED_ONLY) == reason(soon + timedelta(seconds=1))
+
+
 def test_what_is_not_served_holds_no_later_ring_back_and_waits_for_earlier_ones() -> None:
     """Proves that a named value that cannot be refreshed does not keep a hostname from its certificate."""
     entity, hosting = used(entities.CERTIFICATES, OLD), replace(build.gateway(build.binding()), id="/other")
