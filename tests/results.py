@@ -72,9 +72,9 @@ def _kills(run: Figures) -> tuple[str, str]:
 
 def _hangs(run: Figures) -> tuple[str, str]:
     return f"`make hangs SERVICES={run['services']}`", (
-        f"{run['services']:,} services use the renewed certificate; {run['combinations']} times something"
-        f" hangs, or everything, or nothing: {run['events']:,} events answered, p99.9"
-        f" {run['p99_9_seconds']} s, the longest {run['max_seconds']} s"
+        f"{run['services']:,} services use the renewed certificate; {run['events']:,} events answered in"
+        f" {run['combinations']} combinations of what hangs, p99.9 {run['p99_9_seconds']} s, the longest"
+        f" {run['max_seconds']} s"
     )
 
 
