@@ -7,10 +7,10 @@ Data Contributor on the storage account, which also lets the first writer make t
     subscription id, `other`  sha256 of the key       a gateway's row: `gateway`, `body` …, `write_id`
     pause                     pause                   the kill switch, where it is on: `body`
     report                    head                    which generation is whole: `generation`, `sha256` …
-    report                    generation-00000        a part of the report: `text`
+    report                    generation-00000        a part of the report: `packed`
     report                    head-OF-NUMBER          the same of a shard; its generations begin with `shard-`
     report                    operation-RUN           a run by hand: `generation`, `sha256`, `at`
-    report                    run-RUN-00000           a part of its report: `text`
+    report                    run-RUN-00000           a part of its report: `packed`
 
 A `write_id` is of one call of `write`: when an answer was lost and the SDK repeats the request, the repeated
 one is refused by what the first has stored, and only the id tells this from another worker's change.
@@ -42,7 +42,9 @@ from rotation.clients.ledger_rows import (
     OPERATIONS_KEPT,
     pause_from_text,
     pause_to_text,
+    report_from_bytes,
     report_from_text,
+    report_to_bytes,
     row_from_text,
     row_to_text,
     set_kept_since,
@@ -63,7 +65,13 @@ PART_CHARACTERS = 30_000
 MOST_BODIES = 15
 """An entity holds 1 MiB."""
 
-MOST_PARTS = 2000
+PART_BYTES = 60_000
+"""A property holds 64 KiB."""
+
+MOST_PARTS = 200
+PARTS_PER_PAGE = 50
+"""Some four megabytes as JSON."""
+
 PARTS_KEPT = timedelta(minutes=10)
 """How long the parts of earlier reports stay, for those who are reading them; longer than any pass."""
 
@@ -219,9 +227,9 @@ class TableLedger:
         """
         with self._failures():
             for _ in range(2):
-                texts = await _each(self._read_parts, [head async for head in self._heads()])
-                if None not in texts:
-                    return [report_from_text(text) for text in texts if text is not None]
+                reports = await _each(self._read_parts, [head async for head in self._heads()])
+                if None not in reports:
+                    return [report for report in reports if report is not None]
             raise ValueError("the report that is kept is not whole")
 
     async def looked_at(self, shard: Shard) -> datetime | None:
@@ -243,8 +251,7 @@ class TableLedger:
         """The report of a run by hand, None where it is not kept, or just being removed."""
         with self._failures():
             head = await self._get(_REPORT, f"{_OPERATION}{run_id}")
-            text = None if head is None else await self._read_parts(head)
-            return None if text is None else report_from_text(text)
+            return None if head is None else await self._read_parts(head)
 
     async def close(self) -> None:
         """Close the client; the session is not its own."""
@@ -297,14 +304,18 @@ class TableLedger:
         return [found.get(address) for address in addresses]
 
     async def _query(
-        self, where: str, values: Mapping[str, str], select: str | None = None
+        self,
+        where: str,
+        values: Mapping[str, str],
+        select: str | None = None,
+        rows_a_page: int = ROWS_PER_PAGE,
     ) -> AsyncIterator[TableEntity]:
         """The entities that a filter selects, page by page; none where there is no table."""
         query = self._table.query_entities(
             where,
             parameters=dict(values),
             select=select,
-            results_per_page=ROWS_PER_PAGE,
+            results_per_page=rows_a_page,
             raw_response_hook=_check_page,
         )
         pages = query.by_page()
@@ -350,15 +361,15 @@ class TableLedger:
             return await self._call(put())
 
     async def _put_parts(self, generation: str, report: Mapping[str, object]) -> Mapping[str, Any]:
-        """Store the report's text in parts; returns what its head has to say of them."""
-        text = json.dumps(report)
-        parts = [text[at : at + PART_CHARACTERS] for at in range(0, len(text), PART_CHARACTERS)]
+        """Store the report in parts; returns what its head has to say of them."""
+        packed = report_to_bytes(report)
+        parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
         if len(parts) > MOST_PARTS:
-            raise ValueError(f"a report of {len(text):,} characters is too long to be kept")
+            raise ValueError(f"a report of {len(packed):,} bytes is too long to be kept")
         await _each(
-            self._put_report_row, [(f"{generation}-{n:05}", {"text": part}) for n, part in enumerate(parts)]
+            self._put_report_row, [(f"{generation}-{n:05}", {"packed": part}) for n, part in enumerate(parts)]
         )
-        return {"generation": generation, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        return {"generation": generation, "sha256": hashlib.sha256(packed).hexdigest()}
 
     async def _forget_operations(self) -> None:
         """Remove the oldest operations, each with its head last, so that what is left over is found again."""
@@ -375,12 +386,17 @@ class TableLedger:
         entity = {"PartitionKey": _REPORT, "RowKey": row[0], **row[1]}
         await self._store(lambda: self._table.upsert_entity(entity, UpdateMode.REPLACE))
 
-    async def _read_parts(self, head: Mapping[str, Any]) -> str | None:
-        """The text of one generation, None where it is not whole."""
+    async def _read_parts(self, head: Mapping[str, Any]) -> Mapping[str, object] | None:
+        """The report of one generation, None where it is not whole."""
         where = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end"
         values = _named(f"{head['generation']}-")
-        text = "".join([part["text"] async for part in self._query(where, values)])
-        return text if hashlib.sha256(text.encode()).hexdigest() == head["sha256"] else None
+        found = self._query(where, values, rows_a_page=PARTS_PER_PAGE)
+        parts = [part async for part in found]
+        as_text = any("text" in part for part in parts)  # earlier versions of the app did so
+        stored = b"".join(part["text"].encode() if as_text else part["packed"] for part in parts)
+        if hashlib.sha256(stored).hexdigest() != head["sha256"]:
+            return None
+        return report_from_text(stored.decode()) if as_text else report_from_bytes(stored)
 
     def _heads(self) -> AsyncIterator[TableEntity]:
         """Of the report over everything, and of those of shards."""

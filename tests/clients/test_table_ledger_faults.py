@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 from aiohttp import web
@@ -373,7 +374,7 @@ def test_one_failure_among_many_requests_ends_them_all(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(answer, tmp_path) as tables, tables.ledger("rotation") as ledger:
             with pytest.raises(LedgerUnavailableError):
-                await ledger.save_report({"x": "x" * 3_000_000})
+                await ledger.save_report({"x": token_hex(3_000_000)})
             after = len(asked)
             await asyncio.sleep(0.2)
             assert len(asked) <= after + 16

@@ -323,6 +323,7 @@ def test_a_fleet_that_grows_is_shown_whole_while_the_number_of_shards_changes() 
     with Stage(world, STOPPED, schema=None) as stage:
 
         def tick(most: int) -> None:
+            world.clock.advance(timedelta(minutes=5))
             before = len(stage.host.messages(QUEUE))
             stage.host.run("check_drift")
             for message in stage.host.messages(QUEUE)[before:][:most]:
