@@ -296,16 +296,20 @@ def attempt_gap(attempts: int) -> timedelta:
 
 
 def settle(decision: Decision, stored: LedgerRow, answer: SyncAnswer, now: datetime) -> LedgerRow:
-    """The row after the answer: a definite refusal gives its attempt back, and every wait is kept."""
+    """The row after the answer: a definite refusal gives its attempt back, and every wait is kept.
+
+    Also the wait for an earlier sync, beside which one was forced.
+    """
     if not answer.outcome.refused:
         hold = now + _wait(answer.retry_after) if answer.retry_after else None
         return replace(stored, outcome=answer.outcome, operation_url=answer.operation_url, hold_until=hold)
     assert decision.unclaimed
+    earlier = decision.unclaimed.next_at
     until = now + (DAILY if answer.outcome is SyncOutcome.NOT_SUPPORTED else _wait(answer.retry_after))
     return replace(
         decision.unclaimed,
         outcome=answer.outcome,
-        next_at=until,
+        next_at=max(until, earlier) if earlier else until,
         hold_until=until,
         forced_at=stored.forced_at,
         etag=stored.etag,

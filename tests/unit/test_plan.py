@@ -315,6 +315,18 @@ def test_a_refusal_gives_the_attempt_back_and_waits(outcome: SyncOutcome) -> Non
     assert expected == actual
 
 
+@pytest.mark.parametrize("outcome", REFUSALS, ids=str)
+def test_a_force_that_is_refused_does_not_end_the_wait_for_the_sync_before(outcome: SyncOutcome) -> None:
+    """Proves that there are never two syncs for the same versions in flight."""
+    decision = claimed(IN_FLIGHT, NOW, mode=Mode.FORCE)
+    assert decision.claim
+    assert IN_FLIGHT.next_at
+    after = settle(decision, decision.claim, answer(outcome, minutes(1)), NOW)
+
+    assert after.next_at
+    assert IN_FLIGHT.next_at <= after.next_at
+
+
 @pytest.mark.parametrize("outcome", STARTED, ids=str)
 def test_an_attempt_that_may_have_started_counts(outcome: SyncOutcome) -> None:
     """Proves that an unknown outcome costs an attempt, as an accepted one does."""

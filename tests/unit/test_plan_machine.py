@@ -175,7 +175,7 @@ class TheLedger(RuleBasedStateMachine):
             self.check_counting(stored, given_back=outcome.refused)
             if outcome.refused:
                 self.asked.remove(asked)
-                self.refused_until = self.store.row.next_at
+                self.refused_until = self.store.row.hold_until
                 assert self.refused_until
                 longest = timedelta(hours=24 if outcome is SyncOutcome.NOT_SUPPORTED else 1)
                 assert self.now <= self.refused_until <= self.now + longest
