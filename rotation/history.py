@@ -96,8 +96,8 @@ def distrusted(row: LedgerRow | None, binding: Binding) -> bool:
 def front_due(evidence: Evidence, now: datetime) -> bool:
     """Whether what stands in front is to be asked: after a rotation, and until it is content.
 
-    Where it has not said so since, because it gave no answer, or another verdict has come in between, it is
-    asked whenever the binding is proven in full.
+    Where it has not said so since, because it gave no answer, or another verdict has come in between, or
+    somebody has changed what it trusts, it is asked whenever the binding is proven in full.
     """
     row, binding = evidence.row, evidence.binding
     if row is None:
@@ -105,8 +105,8 @@ def front_due(evidence: Evidence, now: datetime) -> bool:
     proven = _proven(row)
     if distrusted(row, binding) or any(now - at <= FRONTS_ASKED_FOR for at in proven):
         return True
-    last, content = row.last.get(binding.key), row.front_content_at
-    owed = content is None or content < max(proven, default=content)
+    last = row.last.get(binding.key)
+    owed = not _is_content(row, evidence.gateway)
     return owed and not evidence.sampled and last is not None and last.status in _QUIET
 
 
@@ -159,8 +159,15 @@ def note(row: LedgerRow, verdicts: Sequence[Verdict], run: Pass) -> LedgerRow:
     if not proven_at and _all_wanted_served(row, verdicts):
         proven_at = run.now
     content = _front_content(row, verdicts, run.now)
-    seen = (last, rotations, proven_at, content, None)
-    known = (row.last, row.rotations, row.proven_at, row.front_content_at, row.missing_since)
+    seen = (last, rotations, proven_at, *content, None)
+    known = (
+        row.last,
+        row.rotations,
+        row.proven_at,
+        row.front_content_at,
+        row.front_trusts,
+        row.missing_since,
+    )
     if seen == known and not events:
         return row
     noted = replace(
@@ -168,7 +175,8 @@ def note(row: LedgerRow, verdicts: Sequence[Verdict], run: Pass) -> LedgerRow:
         last=last,
         rotations=rotations,
         proven_at=proven_at,
-        front_content_at=content,
+        front_content_at=content[0],
+        front_trusts=content[1],
         missing_since=None,
     )
     return waiting(noted, events)
@@ -225,16 +233,32 @@ def _proven(row: LedgerRow) -> list[datetime]:
     return [at for at in (row.proven_at, *(rotation.proven for rotation in row.rotations)) if at]
 
 
-def _front_content(row: LedgerRow, verdicts: Iterable[Verdict], now: datetime) -> datetime | None:
-    """When all that stands in front first was content with what is wanted, since the last rotation."""
-    before, behind = row.front_content_at, [v for v in verdicts if fronts_of(v.evidence)]
-    if before and before >= max(_proven(row), default=before):
-        return before
+def _front_content(row: LedgerRow, verdicts: Iterable[Verdict], now: datetime) -> tuple[datetime | None, str]:
+    """When all that stands in front first was content with what is wanted, and what it trusted then."""
+    behind = [v for v in verdicts if fronts_of(v.evidence)]
     content = all(
         v.status is Status.IN_SYNC and v.evidence.front and v.evidence.front.distrusts is False
         for v in behind
     )
-    return now if behind and content else before
+    if not behind or not content or _is_content(row, behind[0].evidence.gateway):
+        return row.front_content_at, row.front_trusts
+    return now, front_trusts(behind[0].evidence.gateway)
+
+
+def _is_content(row: LedgerRow, gateway: Gateway) -> bool:
+    """Whether what stands in front was content with the last rotation, and trusts what it did then."""
+    content = row.front_content_at
+    since = content is not None and content >= max(_proven(row), default=content)
+    return since and row.front_trusts == front_trusts(gateway)
+
+
+def front_trusts(gateway: Gateway) -> str:
+    """A hash of what stands in front and of the roots that it trusts."""
+    fronts = sorted(
+        (front.id, front.target, front.hostname, sorted(root.thumbprint for root in front.roots or ()))
+        for front in gateway.fronts
+    )
+    return sha256(repr(fronts).encode()).hexdigest()[:16]
 
 
 def _subject(event: Event) -> tuple[str, str]:

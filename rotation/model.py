@@ -743,7 +743,8 @@ class LedgerRow:
     `proven_at` is when these versions were first seen served everywhere. `last` maps a binding's key to its
     last verdict, `rotations` has the latest, newest last, and `outbox` what Application Insights has not
     accepted yet. `missing_since` is when the gateway vanished. `front_content_at` is when all that stands in
-    front of it first said that it believes it, after these rotations. `etag` is None for a row not yet
+    front of it first said that it believes it, after these rotations, trusting what `front_trusts` is a hash
+    of. `etag` is None for a row not yet
     stored.
 
     A subscription has a row too, whose key is the subscription's id: `asked` has the latest syncs of its
@@ -767,6 +768,7 @@ class LedgerRow:
     outbox: tuple[Event, ...] = ()
     missing_since: datetime | None = None
     front_content_at: datetime | None = None
+    front_trusts: str = ""
     asked: Mapping[str, Asked] = field(default_factory=dict)
     etag: str | None = None
 

@@ -290,5 +290,6 @@ _FIELDS: Mapping[str, _Kind] = {
     "outbox": _in_order(_EVENT),
     "missing_since": _PERHAPS,
     "front_content_at": _PERHAPS,
+    "front_trusts": _TEXT,
     "asked": _by_name(_ASKED),
 }

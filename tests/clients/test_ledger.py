@@ -74,6 +74,7 @@ FULL = LedgerRow(
     outbox=(Event("VerdictChanged", {"hostname": "bücher.example"}, {"attempt": 1.5}, "id-1"),),
     missing_since=WHEN - timedelta(days=2),
     front_content_at=WHEN + timedelta(minutes=45),
+    front_trusts="0123456789abcdef",
     asked={KEY: Asked(WHEN, SyncOutcome.UNKNOWN)},
 )
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,6 +13,7 @@ from rotation.history import (
     behind,
     forgotten,
     front_due,
+    front_trusts,
     note,
     reading_rank,
     sampled,
@@ -38,6 +39,7 @@ from rotation.model import (
     Shard,
     Status,
     Trigger,
+    TrustedRoot,
     Verdict,
 )
 from tests.unit import build
@@ -591,8 +593,10 @@ def test_what_is_only_listed_is_read_where_it_may_be_acted_upon(
     assert rank == reading_rank(row, gateway, expected)
 
 
-CONTENT = replace(ROW, last=last(), front_content_at=NOW - 2 * HOURS)
-OWED = replace(ROW, last=last(), proven_at=NOW - HOURS, front_content_at=NOW - 2 * HOURS)
+FRONT = Front("/agw", "Application Gateway agw", "apim-contoso.azure-api.net", build.HOSTNAME, ())
+GATEWAY = replace(build.gateway(), fronts=(FRONT,))
+CONTENT = replace(ROW, last=last(), front_content_at=NOW - 2 * HOURS, front_trusts=front_trusts(GATEWAY))
+OWED = replace(CONTENT, proven_at=NOW - HOURS)
 ROTATED = {
     "no row": (None, False),
     "nothing was seen yet": (ROW, False),
@@ -610,6 +614,11 @@ ROTATED = {
     "it was not content": (replace(CONTENT, last=last(reason=Reason.FRONT_DISTRUSTS)), True),
     "it was content": (CONTENT, False),
     "it was never content": (replace(CONTENT, front_content_at=None), True),
+    "it trusted something else then": (replace(CONTENT, front_trusts="what it trusted"), True),
+    "the row is of a version that did not remember what it trusted": (
+        replace(CONTENT, front_trusts=""),
+        True,
+    ),
     "it was not content since": (OWED, True),
     "it was not content since, and then nothing was seen": (replace(OWED, last=last(Status.UNKNOWN)), True),
     "it was not content since, and a rotation is under way": (
@@ -629,27 +638,49 @@ def test_what_stands_in_front_is_asked_after_a_rotation_and_until_it_is_content(
     expected: bool,
 ) -> None:
     """Proves when the requests for its health are worth their price."""
-    assert expected is front_due(evidence(served(NEW), row=row), NOW)
+    assert expected is front_due(evidence(served(NEW), at=GATEWAY, row=row), NOW)
 
 
 def test_what_has_not_answered_since_is_asked_when_the_binding_is_proven_in_full() -> None:
     """Proves that a front which nobody may ask costs a request an hour, not one at every tick."""
-    seen = evidence(served(NEW), row=OWED)
+    seen = evidence(served(NEW), at=GATEWAY, row=OWED)
 
     assert front_due(seen, NOW)
     assert not front_due(replace(seen, sampled=True), NOW)
 
 
+ROOT, OTHER = TrustedRoot("CN=Root", "AB" * 20), TrustedRoot("CN=Root", "CD" * 20)
+CHANGES: dict[str, tuple[Front, ...]] = {
+    "one of the roots is another, of the same name": (replace(FRONT, roots=(OTHER,)),),
+    "one root more": (replace(FRONT, roots=(ROOT, OTHER)),),
+    "it has none of its own any more": (replace(FRONT, roots=()),),
+    "another gateway stands there too": (replace(FRONT, roots=(ROOT,)), replace(FRONT, id="/second")),
+    "it asks for another hostname": (replace(FRONT, roots=(ROOT,), hostname="other.contoso.com"),),
+    "it connects to another address": (replace(FRONT, roots=(ROOT,), target="10.0.0.4"),),
+    "nothing stands there any more": (),
+}
+
+
+@pytest.mark.parametrize("fronts", CHANGES.values(), ids=CHANGES)
+def test_who_changes_what_a_front_trusts_has_it_asked_anew(fronts: tuple[Front, ...]) -> None:
+    """Proves that a root which is taken away without a rotation is noticed; their order means nothing."""
+    before = replace(GATEWAY, fronts=(replace(FRONT, roots=(ROOT,)),))
+    in_order = replace(GATEWAY, fronts=(replace(FRONT, roots=(ROOT, OTHER)), FRONT))
+    other_way = replace(GATEWAY, fronts=(FRONT, replace(FRONT, roots=(OTHER, ROOT))))
+
+    assert front_trusts(before) != front_trusts(replace(GATEWAY, fronts=fronts))
+    assert front_trusts(in_order) == front_trusts(other_way)
+
+
 def in_front(*distrusts: bool | None, behind: int = 1) -> list[Verdict]:
     """Verdicts in sync, each with what its front says; the others have no front."""
-    front = Front("/agw", "Application Gateway agw", "apim-contoso.azure-api.net", build.HOSTNAME, ())
-    gateway = replace(build.gateway(), fronts=(front,) * behind)
+    gateway = replace(build.gateway(), fronts=(FRONT,) * behind)
     return [
         build.verdict(
             Status.IN_SYNC,
             of=replace(
                 evidence(served(NEW), at=gateway),
-                front=None if said is None else BackendHealth(front.name, said, "as it says"),
+                front=None if said is None else BackendHealth(FRONT.name, said, "as it says"),
             ),
         )
         for said in distrusts
@@ -661,6 +692,7 @@ SAID_IN_FRONT = {
     "content": (in_front(FINE), CONTENT, NOW - 2 * HOURS),
     "content for the first time": (in_front(FINE), ROW, NOW),
     "content after a rotation": (in_front(FINE), OWED, NOW),
+    "content with what it trusts now": (in_front(FINE), replace(CONTENT, front_trusts="before"), NOW),
     "one of two is not": (in_front(FINE, BAD), OWED, OWED.front_content_at),
     "content with an older version": (
         [replace(verdict, status=Status.STALE) for verdict in in_front(FINE)],
@@ -677,7 +709,10 @@ def test_a_row_remembers_since_when_all_in_front_is_content(
     verdicts: list[Verdict], row: LedgerRow, expected: datetime | None
 ) -> None:
     """Proves that only its own word ends the asking, and that the first one since a rotation is kept."""
-    assert expected == note(row, verdicts, run()).front_content_at
+    after = note(row, verdicts, run())
+
+    assert expected == after.front_content_at
+    assert after.front_trusts == (front_trusts(GATEWAY) if expected == NOW else row.front_trusts)
 
 
 BEHIND = {
