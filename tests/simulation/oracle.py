@@ -364,7 +364,13 @@ class Oracle:
         blocked = latest is not None and latest.verdict.status is Status.BLOCKED
         if self._proven(service, hostname) or (blocked and self._hopeless(service, hostname)):
             return A_LONG_TIME
-        return AN_HOUR if self._hopeless(service, hostname) else TICK
+        if not self._hopeless(service, hostname):
+            return TICK
+        row = latest.verdict.evidence.row if latest else None
+        wait = row.next_at - self._sim.clock.now() if row and row.next_at else AN_HOUR
+        return (
+            max(TICK, min(wait, AN_HOUR)) if wait > timedelta() else AN_HOUR
+        )  # an attempt changes what is said
 
     def _hopeless(self, service: sandbox.Service, hostname: sandbox.Hostname) -> bool:
         """It cannot be synced, and that is what was said."""
