@@ -1,8 +1,9 @@
 """The product's Azure clients, put together as `rotation.app` does, against the sandbox."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TypeVar
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -11,7 +12,9 @@ from azure.identity.aio import ManagedIdentityCredential
 from rotation.clients.arm import Arm
 from rotation.clients.http import open_session, tls_context, transport
 from rotation.clients.key_vault import KeyVault
+from rotation.clients.network import Network
 from rotation.clients.resource_graph import ResourceGraph
+from rotation.gateways import application_gateway
 from rotation.gateways.api_management import KIND, ApiManagement
 from rotation.model import Gateway, Inventory, SyncAnswer
 from sandbox.azure import Azure
@@ -40,16 +43,27 @@ def routes(azure: Azure) -> dict[tuple[str, int], tuple[str, int]]:
     return {(host, 443): ("127.0.0.1", port) for host, port in azure.connect_to.items()}
 
 
-def with_arm(
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Those of one session, as `rotation.app` puts them together."""
+
+    arm: Arm
+    graph: ResourceGraph
+    network: Network
+    vault: KeyVault
+
+
+def with_clients(
     azure: Azure,
-    work: Callable[[ApiManagement], Awaitable[T]],
+    work: Callable[[Clients], Awaitable[T]],
     *,
     subscriptions: Iterable[str] | None = None,
-    vaults: Iterable[str] = (),
     api_version: str = API_VERSION,
     credential: Callable[[], AsyncTokenCredential] = ManagedIdentityCredential,
 ) -> T:
-    """Do some work with API Management, through real clients on a loop of their own."""
+    """Do some work with real clients, on a loop of their own."""
+    in_scope = tuple(azure.world.subscriptions if subscriptions is None else subscriptions)
+    at: Mapping[str, str] = {"url": azure.arm_url, "scope": SCOPE}
 
     async def main() -> T:
         async with AsyncExitStack() as stack:
@@ -58,21 +72,36 @@ def with_arm(
             session = await stack.enter_async_context(open_session(context, routes(azure)))
             own = await stack.enter_async_context(credential())
             shared = transport(session)
-            in_scope = tuple(azure.world.subscriptions if subscriptions is None else subscriptions)
-            arm = Arm(
-                own,
-                shared,
-                url=azure.arm_url,
-                scope=SCOPE,
-                api_version=api_version,
-                subscriptions=in_scope,
+            clients = Clients(
+                Arm(own, shared, **at, api_version=api_version, subscriptions=in_scope),
+                ResourceGraph(own, shared, **at, subscriptions=in_scope),
+                Network(own, shared, **at, api_version=application_gateway.KIND.api_version),
+                KeyVault(own, shared),
             )
-            stack.push_async_callback(arm.close)
-            graph = ResourceGraph(own, shared, url=azure.arm_url, scope=SCOPE, subscriptions=in_scope)
-            stack.push_async_callback(graph.close)
-            return await work(ApiManagement(arm, graph, SUFFIX, frozenset(vaults)))
+            for client in (clients.arm, clients.graph, clients.network, clients.vault):
+                stack.push_async_callback(client.close)
+            return await work(clients)
 
     return asyncio.run(main())
+
+
+def with_arm(
+    azure: Azure,
+    work: Callable[[ApiManagement], Awaitable[T]],
+    *,
+    vaults: Iterable[str] = (),
+    subscriptions: Iterable[str] | None = None,
+    api_version: str = API_VERSION,
+    credential: Callable[[], AsyncTokenCredential] = ManagedIdentityCredential,
+) -> T:
+    """Do some work with API Management."""
+
+    async def main(clients: Clients) -> T:
+        return await work(ApiManagement(clients.arm, clients.graph, SUFFIX, frozenset(vaults)))
+
+    return with_clients(
+        azure, main, subscriptions=subscriptions, api_version=api_version, credential=credential
+    )
 
 
 def discover(azure: Azure, *, subscriptions: Iterable[str] | None = None) -> Inventory:
@@ -91,20 +120,8 @@ def gateway_of(service: Service) -> Gateway:
 
 
 def with_key_vault(azure: Azure, work: Callable[[KeyVault], Awaitable[T]]) -> T:
-    """Do some work with Key Vault, through real clients on a loop of their own."""
-
-    async def main() -> T:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(all_closed)
-            context = tls_context(str(azure.ca_file))
-            session = await stack.enter_async_context(open_session(context, routes(azure)))
-            key_vault = KeyVault(
-                await stack.enter_async_context(ManagedIdentityCredential()), transport(session)
-            )
-            stack.push_async_callback(key_vault.close)
-            return await work(key_vault)
-
-    return asyncio.run(main())
+    """Do some work with Key Vault."""
+    return with_clients(azure, lambda clients: work(clients.vault))
 
 
 def requests(azure: Azure, server: Server) -> list[Request]:

@@ -1,23 +1,17 @@
 """Application Gateways through real clients against the sandbox: found, read, told, asked for health."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
-from azure.identity.aio import ManagedIdentityCredential
 
-from rotation.clients.http import open_session, tls_context, transport
-from rotation.clients.network import Network
-from rotation.clients.resource_graph import ResourceGraph
-from rotation.gateways.application_gateway import KIND, TAG_ASKED, ApplicationGateways, Scoped
+from rotation.gateways.application_gateway import TAG_ASKED, ApplicationGateways, Scoped
 from rotation.model import Front, Gateway, Inventory, SyncAnswer, SyncOutcome
 from sandbox.application_gateway import ApplicationGateway, Backend
 from sandbox.azure import Azure
 from sandbox.world import Certificate, Fault, Hostname, Server, World
-from tests.clients.cloud import SCOPE, SUFFIX, all_closed, requests, routes
+from tests.clients.cloud import SUFFIX, Clients, requests, with_clients
 
 HOST = "api.contoso.com"
 T = TypeVar("T")
@@ -33,25 +27,13 @@ def gateway(world: World, certificate: Certificate) -> ApplicationGateway:
 
 
 def with_kind(azure: Azure, work: Callable[[ApplicationGateways], Awaitable[T]]) -> T:
-    """Do some work with the kind, put together as `rotation.app` does, on a loop of its own."""
+    """Do some work with the kind."""
 
-    async def main() -> T:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(all_closed)
-            session = await stack.enter_async_context(
-                open_session(tls_context(str(azure.ca_file)), routes(azure))
-            )
-            own = await stack.enter_async_context(ManagedIdentityCredential())
-            shared, in_scope = transport(session), tuple(azure.world.subscriptions)
-            version = KIND.api_version
-            network = Network(own, shared, url=azure.arm_url, scope=SCOPE, api_version=version)
-            stack.push_async_callback(network.close)
-            graph = ResourceGraph(own, shared, url=azure.arm_url, scope=SCOPE, subscriptions=in_scope)
-            stack.push_async_callback(graph.close)
-            scoped = Scoped(in_scope, SUFFIX, frozenset())
-            return await work(ApplicationGateways(network, graph, scoped, azure.world.clock.now))
+    async def main(clients: Clients) -> T:
+        scoped = Scoped(tuple(azure.world.subscriptions), SUFFIX, frozenset())
+        return await work(ApplicationGateways(clients.network, clients.graph, scoped, azure.world.clock.now))
 
-    return asyncio.run(main())
+    return with_clients(azure, main)
 
 
 def discover(azure: Azure) -> Inventory:

@@ -1,22 +1,15 @@
 """Entities and hostname bindings through real SDK clients against the sandbox, in the shapes of contracts."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from azure.identity.aio import ManagedIdentityCredential
 from jsonschema import Draft7Validator
 
-from rotation.clients.arm import Arm, Bodies
 from rotation.clients.arm_entities import ArmEntities
 from rotation.clients.arm_workspace_gateways import ArmWorkspaceGateways
-from rotation.clients.http import open_session, tls_context, transport
-from rotation.clients.key_vault import KeyVault
-from rotation.clients.resource_graph import ResourceGraph
 from rotation.gateways.entities import CERTIFICATES, NAMED_VALUES, Entities
 from rotation.gateways.workspace_gateway import WorkspaceGateways
 from rotation.model import Gateway, Kind, SyncAnswer, SyncOutcome
@@ -24,7 +17,7 @@ from sandbox.azure import Azure
 from sandbox.self_hosted import VaultValue
 from sandbox.workspace_gateway import WorkspaceGateway
 from sandbox.world import Certificate, Fault, NamedValue, Server, Service, World
-from tests.clients.cloud import API_VERSION, SCOPE, SUFFIX, all_closed, requests, routes
+from tests.clients.cloud import SUFFIX, Clients, requests, with_clients
 
 CONTRACTS = Path(__file__).resolve().parents[3] / "shared" / "contracts" / "apim"
 T = TypeVar("T")
@@ -55,40 +48,24 @@ def gateway(world: World, certificate: Certificate) -> WorkspaceGateway:
     return made
 
 
-def with_arm(azure: Azure, work: Callable[[Arm, ResourceGraph, KeyVault], Awaitable[T]]) -> T:
-    """Do some work with the clients, put together as `rotation.app` does, on a loop of its own."""
-
-    async def main() -> T:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(all_closed)
-            session = await stack.enter_async_context(
-                open_session(tls_context(str(azure.ca_file)), routes(azure))
-            )
-            own = await stack.enter_async_context(ManagedIdentityCredential())
-            shared, in_scope = transport(session), tuple(azure.world.subscriptions)
-            arm = Arm(
-                own, shared, url=azure.arm_url, scope=SCOPE, api_version=API_VERSION, subscriptions=in_scope
-            )
-            stack.push_async_callback(arm.close)
-            graph = ResourceGraph(own, shared, url=azure.arm_url, scope=SCOPE, subscriptions=in_scope)
-            stack.push_async_callback(graph.close)
-            vault = KeyVault(own, shared)
-            stack.push_async_callback(vault.close)
-            return await work(arm, graph, vault)
-
-    return asyncio.run(main())
-
-
 def with_entities(
     azure: Azure, kind: Kind, work: Callable[[Entities], Awaitable[T]], vaults: frozenset[str] = frozenset()
 ) -> T:
-    """The same with a kind."""
+    """Do some work with a kind."""
 
-    async def main(arm: Arm, graph: ResourceGraph, vault: KeyVault) -> T:
-        made = Entities(arm, ArmEntities(arm), graph, vault, kind=kind, vault_suffix=SUFFIX, vaults=vaults)
+    async def main(clients: Clients) -> T:
+        made = Entities(
+            clients.arm,
+            ArmEntities(clients.arm),
+            clients.graph,
+            clients.vault,
+            kind=kind,
+            vault_suffix=SUFFIX,
+            vaults=vaults,
+        )
         return await work(made)
 
-    return with_arm(azure, main)
+    return with_clients(azure, main)
 
 
 def names(azure: Azure, kind: Kind, vaults: frozenset[str] = frozenset()) -> list[str]:
@@ -114,8 +91,10 @@ def test_of_a_workspace_another_right_is_needed(azure: Azure, value: VaultValue)
 @pytest.mark.usefixtures("value")
 def test_no_value_is_kept_and_none_is_asked_for(azure: Azure, service: Service) -> None:
     """A plain one is in ARM's list; nothing of it leaves the client."""
-    bodies = with_arm(azure, lambda arm, *_: ArmEntities(arm).listed(service.id, "namedValues"))
-    one = with_arm(azure, lambda arm, *_: ArmEntities(arm).entity(f"{service.id}/namedValues/plain"))
+    bodies = with_clients(azure, lambda clients: ArmEntities(clients.arm).listed(service.id, "namedValues"))
+    one = with_clients(
+        azure, lambda clients: ArmEntities(clients.arm).entity(f"{service.id}/namedValues/plain")
+    )
 
     assert "what nobody should see" not in f"{bodies} {one}"
     assert "plain" in str(bodies)
@@ -194,13 +173,13 @@ def test_an_entity_that_refers_to_something_else_by_now_is_not_acted_upon(
 def with_bindings(azure: Azure, work: Callable[[WorkspaceGateways], Awaitable[T]]) -> T:
     """Do some work with the kind of workspace gateways."""
 
-    async def main(arm: Arm, *_: object) -> T:
-        client = ArmWorkspaceGateways(arm)
+    async def main(clients: Clients) -> T:
+        client = ArmWorkspaceGateways(clients.arm)
         return await work(
-            WorkspaceGateways(arm, client, vault_suffix=SUFFIX, vaults=frozenset(), synced=True)
+            WorkspaceGateways(clients.arm, client, vault_suffix=SUFFIX, vaults=frozenset(), synced=True)
         )
 
-    return with_arm(azure, main)
+    return with_clients(azure, main)
 
 
 def test_a_hostname_binding_is_read_whole(
@@ -279,7 +258,7 @@ def test_a_hostname_binding_of_the_sandbox_is_one_of_the_contract(
     gateway.refresh_takes *= 0
     binding.refresh()
 
-    bodies = with_arm(azure, lambda arm, *_: ArmWorkspaceGateways(arm).bindings(gateway.id))
+    bodies = with_clients(azure, lambda clients: ArmWorkspaceGateways(clients.arm).bindings(gateway.id))
 
     assert not isinstance(bodies, str)
     [body] = bodies
@@ -299,10 +278,8 @@ def test_what_a_named_value_says_of_key_vault_is_of_the_contract(
     """The same object as that of a certificate entity."""
     del value
 
-    async def listed(arm: Arm, *_: object) -> Bodies | str:
-        return await ArmEntities(arm).listed(f"{service.id}/workspaces/orders", "namedValues")
-
-    bodies = with_arm(azure, listed)
+    orders = f"{service.id}/workspaces/orders"
+    bodies = with_clients(azure, lambda clients: ArmEntities(clients.arm).listed(orders, "namedValues"))
 
     assert not isinstance(bodies, str)
     [body] = bodies

@@ -1,29 +1,24 @@
 """Certificate entities and self-hosted gateways, through real SDK clients against the sandbox."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from azure.identity.aio import ManagedIdentityCredential
 from jsonschema import Draft7Validator
 
-from rotation.clients.arm import Arm, Bodies
+from rotation.clients.arm import Bodies
 from rotation.clients.arm_entities import ArmEntities
-from rotation.clients.http import open_session, tls_context, transport
-from rotation.clients.resource_graph import ResourceGraph
 from rotation.gateways.self_hosted import KIND, SelfHosted
 from rotation.gateways.service_parts import MOST_LOOKED_AT
 from rotation.model import Address, Endpoint, Gateway, Inventory, SyncAnswer, SyncOutcome
 from sandbox.azure import Azure
 from sandbox.self_hosted import Entity
 from sandbox.world import Certificate, Fault, Server, Service, World
-from tests.clients.cloud import API_VERSION, SCOPE, SUFFIX, all_closed, requests, routes
+from tests.clients.cloud import SUFFIX, Clients, requests, with_clients
 
 CONTRACTS = Path(__file__).resolve().parents[3] / "shared" / "contracts" / "apim"
 EDGE = "edge.contoso.com"
@@ -49,34 +44,21 @@ def with_kind(
     work: Callable[[SelfHosted], Awaitable[T]],
     addresses: Mapping[str, tuple[Address, ...]] | None = None,
 ) -> T:
-    """Do some work with the kind, put together as `rotation.app` does, on a loop of its own."""
+    """Do some work with the kind."""
 
-    async def main() -> T:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(all_closed)
-            session = await stack.enter_async_context(
-                open_session(tls_context(str(azure.ca_file)), routes(azure))
-            )
-            own = await stack.enter_async_context(ManagedIdentityCredential())
-            shared, in_scope = transport(session), tuple(azure.world.subscriptions)
-            arm = Arm(
-                own, shared, url=azure.arm_url, scope=SCOPE, api_version=API_VERSION, subscriptions=in_scope
-            )
-            stack.push_async_callback(arm.close)
-            graph = ResourceGraph(own, shared, url=azure.arm_url, scope=SCOPE, subscriptions=in_scope)
-            stack.push_async_callback(graph.close)
-            kind = SelfHosted(
-                arm,
-                ArmEntities(arm),
-                graph,
-                vault_suffix=SUFFIX,
-                vaults=frozenset(),
-                addresses=addresses or {},
-                expires_soon=timedelta(days=14),
-            )
-            return await work(kind)
+    async def main(clients: Clients) -> T:
+        kind = SelfHosted(
+            clients.arm,
+            ArmEntities(clients.arm),
+            clients.graph,
+            vault_suffix=SUFFIX,
+            vaults=frozenset(),
+            addresses=addresses or {},
+            expires_soon=timedelta(days=14),
+        )
+        return await work(kind)
 
-    return asyncio.run(main())
+    return with_clients(azure, main)
 
 
 def discover(azure: Azure, addresses: Mapping[str, tuple[Address, ...]] | None = None) -> Inventory:
