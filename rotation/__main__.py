@@ -13,7 +13,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
-        print(f"The command line needs {error.name}: pip install typer rich", file=sys.stderr)  # noqa: T201
+        print(f"The command line needs {error.name}: pip install typer rich", file=sys.stderr)  # noqa: T201 - a person reads it
         sys.exit(2)
     try:
         run()

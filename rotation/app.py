@@ -27,10 +27,14 @@ from rotation.shards import Part, how_many, to_messages
 from rotation.turns import ANSWERED_WITHIN, Turns
 
 if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.pipeline.transport import AioHttpTransport as Transport
+
     from rotation.clients.arm import Arm
     from rotation.clients.key_vault import KeyVault
     from rotation.clients.notices import Notices
     from rotation.clients.resource_graph import ResourceGraph
+    from rotation.gateways.application_gateway import ApplicationGateways
 
 MOST_SHARDS_BY_HAND = 8
 """That a pass over everything may have the size of."""
@@ -243,11 +247,7 @@ def build(settings: Settings) -> App:
     from rotation.clients.tls import TlsProbe
     from rotation.gateways.api_management import ApiManagement
 
-    # Each call of the SDK would otherwise add three lines to the host's log, and with them to its bill.
-    logging.getLogger("azure").setLevel(logging.WARNING)
-    # A body that is no JSON would add the traceback of a parser whose failure is a value to us.
-    for parsers in ("azure.keyvault", "azure.mgmt"):
-        logging.getLogger(parsers).setLevel(logging.ERROR)
+    _quieten_sdks()
     context = tls_context(settings.ca_bundle)
     session = open_session(context, settings.connect_to)
     shared = transport(session)
@@ -270,36 +270,20 @@ def build(settings: Settings) -> App:
         scope=settings.cloud.arm_scope,
         subscriptions=settings.subscriptions,
     )
-    ledger: Ledger = SqliteLedger(settings.ledger)
-    if settings.ledger.startswith("https://"):
-        from rotation.clients.table_ledger import TableLedger
-
-        ledger = TableLedger(credential, shared, url=settings.ledger)
     services = ApiManagement(arm, graph, settings.cloud.vault_suffix, settings.vaults)
     kinds: dict[GatewayKind, Gateways] = {GatewayKind.API_MANAGEMENT: services}
     certificates = KeyVault(credential, shared)
     kinds |= _kinds_of_parts(settings, arm, graph, certificates)
     health = None
     if GatewayKind.APPLICATION_GATEWAY in settings.kinds:
-        from rotation.clients.network import Network
-        from rotation.gateways.application_gateway import KIND, ApplicationGateways, Scoped
-
-        network = Network(
-            credential,
-            shared,
-            url=settings.arm_url,
-            scope=settings.cloud.arm_scope,
-            api_version=KIND.api_version,
-        )
-        scoped = Scoped(settings.subscriptions, settings.cloud.vault_suffix, settings.vaults)
-        application_gateways = ApplicationGateways(network, graph, scoped, now)
+        application_gateways = _application_gateways(settings, credential, shared, graph)
         kinds[GatewayKind.APPLICATION_GATEWAY] = application_gateways
         health = application_gateways.health
     world = World(
         kinds=kinds,
         large=services,
         certificates=certificates,
-        ledger=ledger,
+        ledger=_ledger(settings, credential, shared),
         probe=TlsProbe(context, settings.connect_to, settings.probe_timeout, reach(settings)),
         now=now,
         limits=settings.limits,
@@ -319,6 +303,42 @@ def build(settings: Settings) -> App:
         opened.push_async_callback(notices.close)
     keep = arm.keep_named_value if settings.named_values else None
     return App(settings, world, insights, notices, keep, opened)
+
+
+def _quieten_sdks() -> None:
+    """Each call would otherwise add three lines to the host's log, and with them to its bill.
+
+    A body that is no JSON would add the traceback of a parser, whose failure is a value to us.
+    """
+    logging.getLogger("azure").setLevel(logging.WARNING)
+    for parsers in ("azure.keyvault", "azure.mgmt"):
+        logging.getLogger(parsers).setLevel(logging.ERROR)
+
+
+def _ledger(settings: Settings, credential: "AsyncTokenCredential", shared: "Transport") -> Ledger:
+    """A table where its URL is set, else a file."""
+    if not settings.ledger.startswith("https://"):
+        return SqliteLedger(settings.ledger)
+    from rotation.clients.table_ledger import TableLedger
+
+    return TableLedger(credential, shared, url=settings.ledger)
+
+
+def _application_gateways(
+    settings: Settings, credential: "AsyncTokenCredential", shared: "Transport", graph: "ResourceGraph"
+) -> "ApplicationGateways":
+    from rotation.clients.network import Network
+    from rotation.gateways.application_gateway import KIND, ApplicationGateways, Scoped
+
+    network = Network(
+        credential,
+        shared,
+        url=settings.arm_url,
+        scope=settings.cloud.arm_scope,
+        api_version=KIND.api_version,
+    )
+    scoped = Scoped(settings.subscriptions, settings.cloud.vault_suffix, settings.vaults)
+    return ApplicationGateways(network, graph, scoped, now)
 
 
 def _kinds_of_parts(

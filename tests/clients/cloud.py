@@ -32,7 +32,7 @@ async def all_closed() -> None:
 
     A loop that ends in the middle of it leaves sockets behind, which is an error in a test of something else.
     """
-    sockets = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
+    sockets = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined] # asyncio does not tell
     async with asyncio.timeout(10):
         while len(sockets) > 1:  # noqa: ASYNC110 - the loop has no event for it
             await asyncio.sleep(0.001)

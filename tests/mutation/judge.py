@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -75,7 +76,7 @@ class Judge:
         for module, tests in items.items():
             if module not in self.modules:
                 continue
-            process, told = _forked(lambda tests=tests: self._red(tests))  # type: ignore[misc]
+            process, told = _forked(partial(self._red, tests))
             if os.waitpid(process, 0)[1]:
                 pytest.exit(f"red without any mutant, {module}: {told()}", returncode=1)
         self.by_tests = self._each(self.asked, lambda mutant: self._red(items[mutant.module]), items)
@@ -117,7 +118,7 @@ class Judge:
         for mutant in asked:
             if len(running) >= self.jobs:
                 wait()
-            process, told = _forked(lambda mutant=mutant: _over(mutant, red))  # type: ignore[misc]
+            process, told = _forked(partial(_over, mutant, red))
             running[process] = mutant, told
         while running:
             wait()
