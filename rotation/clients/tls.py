@@ -5,7 +5,8 @@ has proven its key, so a second handshake without verification follows: a leaf c
 TLS 1.2 the handshake is left as soon as the server's flight is complete and its key proven, so that a gateway
 which then demands a client certificate is read all the same.
 
-A call works on a thread of its own: one selector, non-blocking sockets, and OpenSSL fed from memory. An
+A call works on two threads of its own where there are two cores, and shares its hosts between them: each has
+a selector, non-blocking sockets, and OpenSSL fed from memory, which leaves the interpreter to the other. An
 address that has not answered yet gets four connections. Where four in a row were not answered, and nothing
 else there was meanwhile, the rest of its queue is not dialled: whether a place answers belongs to the
 address, only the certificate belongs to the name.
@@ -25,7 +26,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from errno import EMFILE, ENFILE
 from functools import partial
-from itertools import takewhile
+from itertools import cycle, takewhile
+from multiprocessing import cpu_count
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
 from threading import Lock
 from typing import Any, Self
@@ -46,8 +48,11 @@ SOCKETS_ON_TRIAL = 4
 READY_AT_ONCE = 64
 """More sockets would only wait for the processor, and their servers for us."""
 
-NAMES_AT_ONCE = 32
+LOOPS_OF_A_CALL = 2
+"""Threads, where there are as many cores: more would wait for each other to leave the interpreter."""
+
 CALLS_AT_ONCE = 64
+NAMES_AT_ONCE = 32
 LARGEST_FLIGHT = 256 * 1024
 
 _NAME = re.compile(
@@ -84,7 +89,7 @@ class TlsProbe:
         self._sockets = _Sockets()
         # The loop's own pool has six threads on two cores: many slow names would time out just by queueing.
         self._resolver = ThreadPoolExecutor(NAMES_AT_ONCE, "resolve")
-        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, "probe")
+        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE * LOOPS_OF_A_CALL, "probe")
 
     async def __call__(
         self, endpoints: Sequence[Endpoint], *, within: timedelta | None = None
@@ -94,25 +99,33 @@ class TlsProbe:
         Failures are values; what has no result `within` this time is out of time.
         """
         ends = time.monotonic() + within.total_seconds() if within is not None else math.inf
-        call = _Call(
-            jobs=[_Job.of(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)],
-            verified=self._context,
-            unverified=self._unverified,
-            connect_to=self._connect_to,
-            reach=self._reach,
-            timeout=self._timeout,
-            ends=ends,
-            sockets=self._sockets,
-            resolver=self._resolver,
-        )
-        work = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
+        jobs = [_Job.of(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)]
+        shares = _shares(jobs)
+        loops = [
+            _Loop(
+                jobs=share,
+                loops=len(shares),
+                verified=self._context,
+                unverified=self._unverified,
+                connect_to=self._connect_to,
+                reach=self._reach,
+                timeout=self._timeout,
+                ends=ends,
+                sockets=self._sockets,
+                resolver=self._resolver,
+            )
+            for share in shares
+        ]
+        run = asyncio.get_running_loop().run_in_executor
+        work = asyncio.gather(*(run(self._threads, loop.run) for loop in loops))
         try:
             await asyncio.shield(work)
         finally:
-            call.stop()
+            for loop in loops:
+                loop.stop()
             await asyncio.wait([work])
-            count("handshakes", call.dialled)
-        return [job.observation for job in call.jobs]
+            count("handshakes", sum(loop.dialled for loop in loops))
+        return [job.observation for job in jobs]
 
 
 class _FaultError(Exception):
@@ -124,25 +137,25 @@ class _FaultError(Exception):
 
 
 class _Sockets:
-    """The sockets of all calls under way: a context for each call, which gets an even share of them."""
+    """The sockets of all calls under way: a context for each loop, which gets an even share of them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._calls = 0
+        self._loops = 0
         self._open: Counter[Address] = Counter()
         self.total = 0
 
     def __enter__(self) -> None:
         with self._lock:
-            self._calls += 1
+            self._loops += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._calls -= 1
+            self._loops -= 1
 
     def share(self, limit: int) -> int:
-        """One call's part of a limit."""
-        return max(1, limit // self._calls)
+        """One loop's part of a limit."""
+        return max(1, limit // self._loops)
 
     def take(self, address: Address) -> bool:
         """Whether one more may be open there; then it is counted until it is given back."""
@@ -188,7 +201,7 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """What a call knows of one address.
+    """What a loop knows of one address.
 
     `answered` is when it last accepted or refused, `strikes` counts the connections in a row since then that
     it did neither, for the reason in `silence`. `queue` is where it stands in line for more sockets.
@@ -255,10 +268,14 @@ class _Connection:
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
-    """One pass over its jobs, on the thread that runs it. Seconds are those of the monotonic clock."""
+class _Loop:
+    """Sees to its jobs on the thread that runs it, beside the other `loops` of its call.
+
+    Seconds are those of the monotonic clock.
+    """
 
     jobs: Sequence[_Job]
+    loops: int
     verified: ssl.SSLContext
     unverified: ssl.SSLContext
     connect_to: Mapping[Address, Address]
@@ -299,7 +316,7 @@ class _Call:
                     # A hello costs little, and the sooner it leaves, the sooner there is an answer.
                     ready = [each for each in ready if each in self.connections]
                     ready.sort(key=lambda connection: connection.connected)
-                    self._go_on(ready[: 4 + len(ready) // 4])
+                    self._go_on(ready[: 16 + len(ready) // 2])
             finally:
                 for lookup in self.lookups.values():
                     lookup.cancel()
@@ -393,7 +410,8 @@ class _Call:
 
     def _most(self, place: _Place) -> int:
         """How many sockets one place may have."""
-        most = self.sockets.share(SOCKETS_PER_ADDRESS)
+        # The other loops of this call dial other addresses.
+        most = min(SOCKETS_PER_ADDRESS, self.sockets.share(SOCKETS_PER_ADDRESS * self.loops))
         return min(most, SOCKETS_ON_TRIAL - place.strikes) if place.untried else most
 
     def _line_up(self, place: _Place) -> None:
@@ -522,6 +540,14 @@ class _Call:
         place.open -= 1
         self.sockets.give(place.address)
         self._line_up(place)
+
+
+def _shares(jobs: Sequence[_Job]) -> list[list[_Job]]:
+    """The jobs of each loop: those of one host together, because what is learnt there is its address's."""
+    hosts = dict.fromkeys(job.host for job in jobs)
+    loops = min(LOOPS_OF_A_CALL, cpu_count(), len(hosts))
+    turns = dict(zip(hosts, cycle(range(loops)), strict=False))
+    return [[job for job in jobs if turns[job.host] == loop] for loop in range(loops)]
 
 
 def _chain(tls: ssl.SSLObject) -> list[Any]:
