@@ -24,7 +24,7 @@ LEAVES = 2048  # a multiple of the farm's addresses, so that a name has one
 SAMPLE = 50
 SLOW = ("s_client", "sslyze")
 OURS = ("probe", "again", "unverified", "timed")
-VARIANTS = ("again", "unverified")
+VARIANTS = ("again", "unverified", "c_unverified")
 """What a thousand endpoints say, ten thousand need not say again."""
 
 NAMES = {
@@ -34,6 +34,7 @@ NAMES = {
     "timed": "... with a clock around `do_handshake`",
     "open_connection": "`asyncio.open_connection`",
     "c": "C + OpenSSL",
+    "c_unverified": "C + OpenSSL without verification",
     "curl": "`curl --parallel`",
     "blackbox": "blackbox_exporter",
     "s_client": "`openssl s_client \\| openssl x509`",
@@ -146,7 +147,7 @@ def main() -> int:
             keep(asked.json, {"absent": found.absent, "runs": runs})
         if asked.latency:
             setup = {"endpoints": 1000, "rtt": 30.0, "key": "ecdsa", "rounds": asked.rounds}
-            few = {name: peer for name, peer in fast.items() if name == "probe" or name not in OURS}
+            few = {name: peer for name, peer in large.items() if name == "probe" or name not in OURS}
             runs.append(race(few, **setup, tls="1.2", addresses=1, in_flight=32))
             print(table(runs[-1]))
             runs.append(race({"probe": everybody["probe"]}, **setup, addresses=8))

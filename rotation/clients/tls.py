@@ -5,8 +5,8 @@ has proven its key, so a second handshake without verification follows: a leaf c
 TLS 1.2 the handshake is left as soon as the server's flight is complete and its key proven, so that a gateway
 which then demands a client certificate is read all the same.
 
-A call works on two threads of its own where there are two cores, and shares its hosts between them: each has
-a selector, non-blocking sockets, and OpenSSL fed from memory, which leaves the interpreter to the other. An
+A call works on a thread of its own: one selector, non-blocking sockets, and OpenSSL fed from memory. Where
+there is a second core, a second thread helps it with what OpenSSL calculates, and with nothing else. An
 address that has not answered yet gets four connections. Where four in a row were not answered, and nothing
 else there was meanwhile, the rest of its queue is not dialled: whether a place answers belongs to the
 address, only the certificate belongs to the name.
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from errno import EMFILE, ENFILE
 from functools import partial
-from itertools import cycle, takewhile
+from itertools import takewhile
 from multiprocessing import cpu_count
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
 from threading import Lock
@@ -48,11 +48,8 @@ SOCKETS_ON_TRIAL = 4
 READY_AT_ONCE = 64
 """More sockets would only wait for the processor, and their servers for us."""
 
-LOOPS_OF_A_CALL = 2
-"""Threads, where there are as many cores: more would wait for each other to leave the interpreter."""
-
-CALLS_AT_ONCE = 64
 NAMES_AT_ONCE = 32
+CALLS_AT_ONCE = 64
 LARGEST_FLIGHT = 256 * 1024
 
 _NAME = re.compile(
@@ -89,7 +86,8 @@ class TlsProbe:
         self._sockets = _Sockets()
         # The loop's own pool has six threads on two cores: many slow names would time out just by queueing.
         self._resolver = ThreadPoolExecutor(NAMES_AT_ONCE, "resolve")
-        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE * LOOPS_OF_A_CALL, "probe")
+        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, "probe")
+        self._helper = ThreadPoolExecutor(1, "handshake") if cpu_count() > 1 else None
 
     async def __call__(
         self, endpoints: Sequence[Endpoint], *, within: timedelta | None = None
@@ -99,33 +97,26 @@ class TlsProbe:
         Failures are values; what has no result `within` this time is out of time.
         """
         ends = time.monotonic() + within.total_seconds() if within is not None else math.inf
-        jobs = [_Job.of(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)]
-        shares = _shares(jobs)
-        loops = [
-            _Loop(
-                jobs=share,
-                loops=len(shares),
-                verified=self._context,
-                unverified=self._unverified,
-                connect_to=self._connect_to,
-                reach=self._reach,
-                timeout=self._timeout,
-                ends=ends,
-                sockets=self._sockets,
-                resolver=self._resolver,
-            )
-            for share in shares
-        ]
-        run = asyncio.get_running_loop().run_in_executor
-        work = asyncio.gather(*(run(self._threads, loop.run) for loop in loops))
+        call = _Call(
+            jobs=[_Job.of(endpoint) for endpoint in endpoints for _ in range(endpoint.connections)],
+            verified=self._context,
+            unverified=self._unverified,
+            connect_to=self._connect_to,
+            reach=self._reach,
+            timeout=self._timeout,
+            ends=ends,
+            sockets=self._sockets,
+            resolver=self._resolver,
+            helper=self._helper,
+        )
+        work = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
         try:
             await asyncio.shield(work)
         finally:
-            for loop in loops:
-                loop.stop()
+            call.stop()
             await asyncio.wait([work])
-            count("handshakes", sum(loop.dialled for loop in loops))
-        return [job.observation for job in jobs]
+            count("handshakes", call.dialled)
+        return [job.observation for job in call.jobs]
 
 
 class _FaultError(Exception):
@@ -137,25 +128,25 @@ class _FaultError(Exception):
 
 
 class _Sockets:
-    """The sockets of all calls under way: a context for each loop, which gets an even share of them."""
+    """The sockets of all calls under way: a context for each call, which gets an even share of them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._loops = 0
+        self._calls = 0
         self._open: Counter[Address] = Counter()
         self.total = 0
 
     def __enter__(self) -> None:
         with self._lock:
-            self._loops += 1
+            self._calls += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._loops -= 1
+            self._calls -= 1
 
     def share(self, limit: int) -> int:
-        """One loop's part of a limit."""
-        return max(1, limit // self._loops)
+        """One call's part of a limit."""
+        return max(1, limit // self._calls)
 
     def take(self, address: Address) -> bool:
         """Whether one more may be open there; then it is counted until it is given back."""
@@ -201,7 +192,7 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """What a loop knows of one address.
+    """What a call knows of one address.
 
     `answered` is when it last accepted or refused, `strikes` counts the connections in a row since then that
     it did neither, for the reason in `silence`. `queue` is where it stands in line for more sockets.
@@ -235,6 +226,7 @@ class _Connection:
     connected: bool = False
     proven: bool = False
     received: int = 0
+    refused: OSError | None = None
 
     def receive(self) -> None:
         """Hand what has arrived to OpenSSL."""
@@ -249,15 +241,22 @@ class _Connection:
         self.incoming.write(flight)
 
     def shake_hands(self) -> None:
-        """Let OpenSSL go on, as far as it comes with what is here."""
+        """Let OpenSSL go on, as far as it comes with what is here, on any thread."""
         try:
             self.tls.do_handshake()
             self.proven = True
         except ssl.SSLWantReadError:
             pass
+        except OSError as error:
+            self.refused = error
 
     def reply(self) -> None:
-        """Send what OpenSSL has to say, unless the peer has proven the key of its leaf already."""
+        """Send what OpenSSL has to say, unless the peer has proven the key of its leaf already.
+
+        Raises what OpenSSL has refused.
+        """
+        if self.refused:
+            raise self.refused
         if self.proven or not (flight := self.outgoing.read()):
             # A chain without a reply to send is TLS 1.3 before CertificateVerify: its key is not proven yet.
             return
@@ -268,14 +267,10 @@ class _Connection:
 
 
 @dataclass(slots=True, eq=False)
-class _Loop:
-    """Sees to its jobs on the thread that runs it, beside the other `loops` of its call.
-
-    Seconds are those of the monotonic clock.
-    """
+class _Call:
+    """One pass over its jobs, on the thread that runs it. Seconds are those of the monotonic clock."""
 
     jobs: Sequence[_Job]
-    loops: int
     verified: ssl.SSLContext
     unverified: ssl.SSLContext
     connect_to: Mapping[Address, Address]
@@ -284,6 +279,7 @@ class _Loop:
     ends: float
     sockets: _Sockets
     resolver: ThreadPoolExecutor
+    helper: ThreadPoolExecutor | None
     selector: BaseSelector = field(init=False)
     unresolved: dict[Address, list[_Job]] = field(default_factory=dict)
     lookups: "dict[Address, Future[Address]]" = field(default_factory=dict)
@@ -410,8 +406,7 @@ class _Loop:
 
     def _most(self, place: _Place) -> int:
         """How many sockets one place may have."""
-        # The other loops of this call dial other addresses.
-        most = min(SOCKETS_PER_ADDRESS, self.sockets.share(SOCKETS_PER_ADDRESS * self.loops))
+        most = self.sockets.share(SOCKETS_PER_ADDRESS)
         return min(most, SOCKETS_ON_TRIAL - place.strikes) if place.untried else most
 
     def _line_up(self, place: _Place) -> None:
@@ -464,8 +459,9 @@ class _Loop:
 
         All take a part of it before any takes the next: what it needs is in the processor's caches by then.
         """
-        for part in (_Connection.receive, _Connection.shake_hands, _Connection.reply):
-            ready = [connection for connection in ready if self._takes(connection, part)]
+        ready = [connection for connection in ready if self._takes(connection, _Connection.receive)]
+        self._shake_hands(ready)
+        ready = [connection for connection in ready if self._takes(connection, _Connection.reply)]
         for connection in ready:
             if connection.proven:
                 connection.job.seen = _served(connection)
@@ -476,6 +472,14 @@ class _Loop:
                 connection.job.stage = "in the handshake"
                 self._answered(connection.place)
                 self.selector.modify(connection.sock, EVENT_READ, connection)
+
+    def _shake_hands(self, ready: Sequence[_Connection]) -> None:
+        """Let OpenSSL calculate for each, on the helper's core too where it has time."""
+        waiting = deque(ready)
+        beside = self.helper.submit(_calculate, waiting) if self.helper and len(ready) > 1 else None
+        _calculate(waiting)
+        if beside and not beside.cancel():
+            beside.result()
 
     def _takes(self, connection: _Connection, part: Callable[[_Connection], None]) -> bool:
         """Whether a part of the step is taken; otherwise the connection has come to its end."""
@@ -542,12 +546,14 @@ class _Loop:
         self._line_up(place)
 
 
-def _shares(jobs: Sequence[_Job]) -> list[list[_Job]]:
-    """The jobs of each loop: those of one host together, because what is learnt there is its address's."""
-    hosts = dict.fromkeys(job.host for job in jobs)
-    loops = min(LOOPS_OF_A_CALL, cpu_count(), len(hosts))
-    turns = dict(zip(hosts, cycle(range(loops)), strict=False))
-    return [[job for job in jobs if turns[job.host] == loop] for loop in range(loops)]
+def _calculate(waiting: deque[_Connection]) -> None:
+    """Take one after the other of those that wait, beside whoever else does."""
+    while True:
+        try:
+            connection = waiting.popleft()
+        except IndexError:
+            return
+        connection.shake_hands()
 
 
 def _chain(tls: ssl.SSLObject) -> list[Any]:

@@ -26,9 +26,8 @@ class Crowd:
     A connection counts until just before it is closed, so the client has at least as many open.
     """
 
-    def __init__(self, limit: int, patience: float = 0.3) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._patience = patience
         self._changed = threading.Condition()
         self._open = 0
         self.largest = 0
@@ -40,7 +39,7 @@ class Crowd:
             self._open += 1
             self.largest = max(self.largest, self._open)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._open > self._limit, self._patience)
+            self._changed.wait_for(lambda: self._open > self._limit, timeout=0.3)
             self._open -= 1
 
 
@@ -99,21 +98,6 @@ def test_the_number_of_sockets_is_bounded() -> None:
 
     assert SOCKETS_AT_ONCE < len(ADDRESSES) * SOCKETS_PER_ADDRESS
     assert crowd.largest <= SOCKETS_AT_ONCE
-
-
-def test_two_addresses_of_one_call_have_all_their_sockets_each() -> None:
-    """The threads of a call share its hosts, and not what each address may have."""
-    crowds = [Crowd(SOCKETS_PER_ADDRESS - 1, 10) for _ in range(2)]
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(Listener(crowd.join)) for crowd in crowds]
-        routes = {(f"gateway-{n}.test", 443): each.place for n, each in enumerate(listeners)}
-        probe = TlsProbe(farm.client_context(), routes, PATIENT)
-
-        look(
-            probe, [Endpoint(farm.NAME, "West Europe", host, 443, SOCKETS_PER_ADDRESS) for host, _ in routes]
-        )
-
-    assert [SOCKETS_PER_ADDRESS] * 2 == [crowd.largest for crowd in crowds]
 
 
 def test_calls_at_the_same_time_share_the_sockets() -> None:
