@@ -49,6 +49,9 @@ READY_AT_ONCE = 64
 """More sockets would only wait for the processor, and their servers for us."""
 
 NAMES_AT_ONCE = 32
+WORTH_HELP = 16
+"""Connections to calculate for: with fewer it takes longer to wake the helper."""
+
 CALLS_AT_ONCE = 64
 LARGEST_FLIGHT = 256 * 1024
 
@@ -476,7 +479,7 @@ class _Call:
     def _shake_hands(self, ready: Sequence[_Connection]) -> None:
         """Let OpenSSL calculate for each, on the helper's core too where it has time."""
         waiting = deque(ready)
-        beside = self.helper.submit(_calculate, waiting) if self.helper and len(ready) > 1 else None
+        beside = self.helper.submit(_calculate, waiting) if self.helper and len(ready) >= WORTH_HELP else None
         _calculate(waiting)
         if beside and not beside.cancel():
             beside.result()
