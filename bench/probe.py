@@ -123,7 +123,7 @@ def main() -> int:
     parser.add_argument("--endpoints", type=int, nargs="*", default=[1000])
     parser.add_argument("--rtt", type=float, nargs="+", default=[0.0], help="milliseconds")
     parser.add_argument("--key", nargs="+", choices=["ecdsa", "rsa"], default=["ecdsa"])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=8, help="at most; fewer with many endpoints")
     parser.add_argument("--json", type=Path, help="keep the figures here")
     parser.add_argument("--quick", action="store_true", help="small, for CI: fails on wrong results only")
     parser.add_argument("--latency", action="store_true", help="also TLS 1.2 at one address, 30 ms away")
@@ -140,13 +140,13 @@ def main() -> int:
         setups = [(n, rtt, key) for key in asked.key for rtt in asked.rtt for n in asked.endpoints]
         for endpoints, rtt, key in setups:
             peers = everybody if (endpoints, rtt) == (1000, 0) else fast if endpoints <= 1000 else large
-            rounds = max(1, min(asked.rounds, 10_000 // endpoints))
+            rounds = min(asked.rounds, 2 + 5_000 // endpoints)
             print(f"{endpoints} endpoints, {rtt:g} ms, {key}:", end="", file=sys.stderr)
             runs.append(race(peers, endpoints=endpoints, rtt=rtt, key=key, rounds=rounds))
             print(table(runs[-1]), flush=True)
             keep(asked.json, {"absent": found.absent, "runs": runs})
         if asked.latency:
-            setup = {"endpoints": 1000, "rtt": 30.0, "key": "ecdsa", "rounds": asked.rounds}
+            setup = {"endpoints": 1000, "rtt": 30.0, "key": "ecdsa", "rounds": min(3, asked.rounds)}
             few = {name: peer for name, peer in large.items() if name == "probe" or name not in OURS}
             runs.append(race(few, **setup, tls="1.2", addresses=1, in_flight=32))
             print(table(runs[-1]))
