@@ -32,7 +32,7 @@ MOST_WAITING = 100
 FORGET_AFTER = timedelta(days=7)
 SHRINKAGE = 0.2
 
-_SEEN = frozenset({Status.IN_SYNC, Status.STALE, Status.SYNCING})
+_UNDER_WAY = frozenset({Status.STALE, Status.SYNCING})
 _QUIET = frozenset({Status.IN_SYNC, Status.UNKNOWN})
 
 FRONTS_ASKED_FOR = timedelta(minutes=30)
@@ -279,7 +279,7 @@ def _same(verdict: Verdict, before: LastVerdict) -> bool:
 def _last(verdict: Verdict, before: LastVerdict | None, now: datetime) -> LastVerdict:
     """The version is that of the last time when something was seen of it."""
     version = before.version if before else ""
-    seen = verdict.status in _SEEN or _done(verdict.status, verdict.evidence.binding)
+    seen = verdict.status in _UNDER_WAY or _done(verdict.status, verdict.evidence.binding)
     if seen and isinstance(verdict.evidence.expected, CertificateVersion):
         version = verdict.evidence.expected.version
     if before and _same(verdict, before):

@@ -33,8 +33,8 @@ LESS = {"EVERY_NTH_CASE": "47", "MACHINE_EXAMPLES": "15"}
 
 TESTS = {
     "verdict": ("test_verdict", "test_kinds", "test_verdict_in_front", "test_verdict_enumeration"),
-    "plan": ("test_plan", "test_brakes", "test_plan_machine"),
-    "history": ("test_history", "test_plan_machine"),
+    "plan": ("test_plan", "test_brakes", "test_kinds", "test_plan_machine"),
+    "history": ("test_history", "test_kinds", "test_plan_machine"),
     "brakes": ("test_brakes", "test_plan"),
     "inventory": ("test_inventory", "test_brakes"),
 }

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rotation.history import (
-    FRONTS_ASKED_FOR,
     behind,
+    distrusted,
     forgotten,
     front_due,
     front_trusts,
@@ -83,15 +83,15 @@ def www(status: Status) -> Verdict:
     return build.verdict(status, of=evidence(served(), of=WWW_BINDING))
 
 
-def rotation(version: str = "v3", *, proven: bool = False, **changes: Any) -> Rotation:
-    """A rotation noticed eight minutes ago."""
+def rotation(version: str = "v3", *, proven: bool | datetime = False, **changes: Any) -> Rotation:
+    """A rotation noticed eight minutes ago; `proven` a minute ago, or then."""
     made = Rotation(
         certificate=URL,
         version=version,
         created=NOW - minutes(10),
         noticed=NOW - minutes(8),
         caught_by=Trigger.EVENT,
-        proven=NOW - minutes(1) if proven else None,
+        proven=(NOW - minutes(1) if proven is True else proven) or None,
     )
     return replace(made, **changes)
 
@@ -606,10 +606,17 @@ ROTATED = {
         replace(CONTENT, proven_at=NOW - 3 * HOURS, front_content_at=NOW - 3 * HOURS),
         False,
     ),
-    "the wanted versions were served just now": (replace(CONTENT, proven_at=NOW - FRONTS_ASKED_FOR), True),
-    "half an hour ago": (
-        replace(CONTENT, proven_at=NOW - FRONTS_ASKED_FOR - minutes(1), front_content_at=NOW - minutes(20)),
+    "half an hour ago, and it was content since": (
+        replace(CONTENT, proven_at=NOW - minutes(30), front_content_at=NOW - minutes(20)),
+        True,
+    ),
+    "longer ago, and it was content since": (
+        replace(CONTENT, proven_at=NOW - minutes(30.1), front_content_at=NOW - minutes(20)),
         False,
+    ),
+    "it was content after one rotation, and not after the next": (
+        replace(CONTENT, proven_at=NOW - 3 * HOURS, rotations=(rotation(proven=NOW - HOURS),)),
+        True,
     ),
     "it was not content": (replace(CONTENT, last=last(reason=Reason.FRONT_DISTRUSTS)), True),
     "it was content": (CONTENT, False),
@@ -641,6 +648,12 @@ def test_what_stands_in_front_is_asked_after_a_rotation_and_until_it_is_content(
     assert expected is front_due(evidence(served(NEW), at=GATEWAY, row=row), NOW)
 
 
+def test_without_a_row_nothing_is_known_of_distrust() -> None:
+    """Proves that an unreadable ledger stops no verdict."""
+    assert not distrusted(None, BINDING)
+    assert distrusted(replace(ROW, last=last(reason=Reason.FRONT_DISTRUSTS)), BINDING)
+
+
 def test_what_has_not_answered_since_is_asked_when_the_binding_is_proven_in_full() -> None:
     """Proves that a front which nobody may ask costs a request an hour, not one at every tick."""
     seen = evidence(served(NEW), at=GATEWAY, row=OWED)
@@ -654,6 +667,7 @@ CHANGES: dict[str, tuple[Front, ...]] = {
     "one of the roots is another, of the same name": (replace(FRONT, roots=(OTHER,)),),
     "one root more": (replace(FRONT, roots=(ROOT, OTHER)),),
     "it has none of its own any more": (replace(FRONT, roots=()),),
+    "nobody can say which it has": (replace(FRONT, roots=None),),
     "another gateway stands there too": (replace(FRONT, roots=(ROOT,)), replace(FRONT, id="/second")),
     "it asks for another hostname": (replace(FRONT, roots=(ROOT,), hostname="other.contoso.com"),),
     "it connects to another address": (replace(FRONT, roots=(ROOT,), target="10.0.0.4"),),
@@ -700,6 +714,11 @@ SAID_IN_FRONT = {
         OWED.front_content_at,
     ),
     "one of two was not asked": (in_front(FINE, None), OWED, OWED.front_content_at),
+    "content, beside a hostname that nothing stands before": (
+        [*in_front(FINE), *in_front(None, behind=0)],
+        ROW,
+        NOW,
+    ),
     "nothing in front": (in_front(None, behind=0), ROW, None),
 }
 

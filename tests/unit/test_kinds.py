@@ -303,6 +303,35 @@ def test_what_is_not_served_says_so() -> None:
     ) == actual.message
 
 
+SAID = {
+    "its thumbprint": (used(entities.CERTIFICATES, OLD), f"ARM says that it has {OLD[:10]}…."),
+    "its last read of Key Vault": (
+        used(read=-minutes(5)),
+        "ARM says that it last read Key Vault 2026-03-02 08:55:00 UTC.",
+    ),
+    "nothing": (used(), "ARM does not say when it last read Key Vault."),
+}
+
+
+@pytest.mark.parametrize(("gateway", "said"), SAID.values(), ids=SAID)
+def test_what_is_not_served_and_behind_says_what_arm_says(gateway: Gateway, said: str) -> None:
+    """Proves the sentence, which tells ARM's word once."""
+    actual = judge(evidence(at=gateway), NOW, Limits()).message
+
+    assert (
+        f"apim-contoso api.contoso.com: should have {NEW[:10]}… (version v2) but {said} A sync is needed."
+    ) == actual
+
+
+def test_what_is_not_served_can_be_forced() -> None:
+    """Proves that a person can have it read Key Vault again, although ARM says that it has the newest."""
+    gateway = used(entities.CERTIFICATES, NEW)
+    verdict = judge(evidence(at=gateway), NOW, Limits())
+    run = build.run(Mode.FORCE)
+
+    assert Choice.SYNC is decide(gateway, [verdict], build.row(attempts=0), run).choice
+
+
 def test_what_is_not_served_and_ends_soon_says_so() -> None:
     """Proves that its newest version is watched for its end, on the last day that is early enough too."""
     at, soon = used(entities.CERTIFICATES, NEW), Limits().expires_soon
