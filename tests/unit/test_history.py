@@ -566,6 +566,12 @@ RANKS = {
     "what was never judged": (ONLY_LISTED, ROW, NEWEST, 1),
     "where the ledger is away": (ONLY_LISTED, None, NEWEST, 1),
     "what is settled": (ONLY_LISTED, replace(ROW, last=last()), NEWEST, None),
+    "what is settled, whatever Resource Graph remembers of it": (
+        build.gateway(build.binding(configured=OLD), listed=True),
+        replace(ROW, last=last()),
+        NEWEST,
+        None,
+    ),
     "a new version": (ONLY_LISTED, replace(ROW, last=last()), {build.CERTIFICATE: RENEWED}, 0),
     "what was stale": (ONLY_LISTED, replace(ROW, last=last(Status.STALE)), NEWEST, 0),
     "what was blocked": (ONLY_LISTED, replace(ROW, last=last(Status.BLOCKED)), NEWEST, 0),

@@ -7,7 +7,7 @@ import pytest
 
 from rotation.cli.inventory import pinned
 from rotation.gateways import api_management, application_gateway, entities, self_hosted, workspace_gateway
-from rotation.history import note, reading_rank
+from rotation.history import note, reading_rank, settled
 from rotation.inventory import comes_before
 from rotation.model import (
     Binding,
@@ -363,6 +363,19 @@ def test_what_is_not_served_has_no_rotation_and_is_settled_by_arms_word() -> Non
     assert reading_rank(noted, replace(gateway, listed=True), expected) is None
     stale = replace(used(entities.CERTIFICATES, OLD), listed=True)
     assert 0 == reading_rank(noted, stale, expected)
+
+
+def test_what_is_not_served_and_behind_is_neither_settled_nor_in_a_rotation() -> None:
+    """Proves that a renewal which it has not read stays to be read, and begins no rotation."""
+    before = used(entities.CERTIFICATES, NEW)
+    renewed = build.version(OLD, version="v3", age=minutes(1))
+    settled_row = note(asked(minutes(1)), [judge(evidence(at=before), NOW, Limits())], build.run())
+    behind = judge(evidence(expected=renewed, at=before), NOW, Limits())
+    noted = note(settled_row, [behind], build.run())
+
+    assert Status.STALE is behind.status
+    assert not noted.rotations
+    assert not settled(noted, before.bindings[0], renewed)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
