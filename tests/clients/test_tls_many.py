@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from multiprocessing import cpu_count
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -63,6 +65,38 @@ def test_hundreds_of_endpoints_get_the_certificate_that_was_served_to_them() -> 
     assert [(name, leaf.thumbprint, None) for name, leaf in leaves.items()] == [
         (s.endpoint.hostname, s.thumbprint, s.distrust) for s in seen if isinstance(s, ServedCertificate)
     ]
+
+
+class Slow(ssl.SSLObject):
+    """Takes its time to calculate, and most on a helper's thread; knows which threads have."""
+
+    threads: ClassVar[set[str]] = set()
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake, a little later."""
+        thread = threading.current_thread().name.partition("_")[0]
+        self.threads.add(thread)
+        time.sleep(0.05 if thread == "handshake" else 0.005)
+        super().do_handshake()
+
+
+@pytest.mark.skipif(cpu_count() < 2, reason="one core has no helper")
+def test_what_a_helper_calculates_is_waited_for() -> None:
+    """Proves that no reply is sent before there is one, however late the second core is."""
+    Slow.threads.clear()
+    context = farm.client_context()
+    context.sslobject_class = Slow
+    with ExitStack() as stack:
+        listeners = [
+            stack.enter_context(Listener(farm.serving(farm.TRUSTED), address)) for address in ADDRESSES
+        ]
+        routes = {(f"gateway-{n}.test", 443): each.place for n, each in enumerate(listeners)}
+        probe = TlsProbe(context, routes, PATIENT)
+
+        seen = look(probe, [Endpoint(farm.NAME, "West Europe", host, 443, 3) for host, _ in routes])
+
+    assert {"probe", "handshake"} == Slow.threads
+    assert [ServedCertificate] * 54 == [type(each) for each in seen]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +246,6 @@ def test_a_pass_that_is_cut_short_leaves_no_descriptor() -> None:
 
 SHORT_OF_DESCRIPTORS = """
 import asyncio, resource, ssl, sys
-from datetime import timedelta
 from pathlib import Path
 from rotation.clients.tls import TlsProbe
 from rotation.model import Endpoint
