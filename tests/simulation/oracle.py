@@ -368,9 +368,10 @@ class Oracle:
             return TICK
         row = latest.verdict.evidence.row if latest else None
         wait = row.next_at - self._sim.clock.now() if row and row.next_at else AN_HOUR
-        return (
-            max(TICK, min(wait, AN_HOUR)) if wait > timedelta() else AN_HOUR
-        )  # an attempt changes what is said
+        if wait <= timedelta():
+            return AN_HOUR
+        # An attempt changes what is said.
+        return max(TICK, min(wait, AN_HOUR))
 
     def _hopeless(self, service: sandbox.Service, hostname: sandbox.Hostname) -> bool:
         """It cannot be synced, and that is what was said."""
