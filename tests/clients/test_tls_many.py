@@ -84,7 +84,7 @@ class Slow(ssl.SSLObject):
 def test_what_a_helper_calculates_is_waited_for() -> None:
     """Proves that no reply is sent before there is one, however late the second core is."""
     Slow.threads.clear()
-    context = farm.client_context()
+    context = ssl.create_default_context(cadata=farm.CA.pem)
     context.sslobject_class = Slow
     with ExitStack() as stack:
         listeners = [
@@ -246,6 +246,7 @@ def test_a_pass_that_is_cut_short_leaves_no_descriptor() -> None:
 
 SHORT_OF_DESCRIPTORS = """
 import asyncio, resource, ssl, sys
+from datetime import timedelta
 from pathlib import Path
 from rotation.clients.tls import TlsProbe
 from rotation.model import Endpoint
